@@ -1,0 +1,66 @@
+package target
+
+import (
+	"errors"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
+)
+
+// Device is what a LUN stands on.
+type Device = disk.Device
+
+// Errors of a Device; see [disk.ErrMedium].
+var (
+	ErrMedium      = disk.ErrMedium
+	ErrUnavailable = disk.ErrUnavailable
+)
+
+// Errors of the Server's administration.
+var (
+	// ErrExists is returned by AddTarget for a name that is registered.
+	ErrExists = errors.New("target exists")
+	// ErrNoTarget is returned for a name or LUN that is not registered.
+	ErrNoTarget = errors.New("no such target")
+	// ErrClosed is returned once Shutdown has begun.
+	ErrClosed = errors.New("target server is shut down")
+)
+
+// Target is an iSCSI target node: a name, who may log in, and its LUNs.
+type Target struct {
+	// IQN is the target's iSCSI name (RFC 7143 §4.2.7).
+	IQN string
+	// CHAP authenticates initiators; the zero value asks for nothing.
+	CHAP CHAP
+	// Initiators are the names that may log in; empty: any.
+	Initiators []string
+	// Shared lets several initiator names hold sessions at once. Without it a
+	// second name is refused for as long as the first has a session.
+	Shared bool
+	// NotReady refuses logins with "service unavailable" (03/01), which
+	// initiators retry, until SetReady.
+	NotReady bool
+	// LUNs of the target; may be left out while NotReady.
+	LUNs []LUN
+}
+
+// CHAP holds the credentials of one target. They are never logged.
+type CHAP struct {
+	// User and Secret are what the initiator proves; no User: no CHAP.
+	User, Secret string
+	// MutualUser and MutualSecret are what the target proves to an initiator
+	// that asks for it; no MutualUser: such an initiator is refused.
+	MutualUser, MutualSecret string
+}
+
+// LUN is one logical unit of a target.
+type LUN struct {
+	// Number is the LUN, below 256.
+	Number uint8
+	// Volume is the identity that serial number (VPD 80h: the id itself) and
+	// NAA and T10 designators (VPD 83h) are made of; they never change.
+	Volume string
+	// Device holds the data.
+	Device Device
+	// ReadOnly write-protects the unit.
+	ReadOnly bool
+}
