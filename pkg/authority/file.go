@@ -1,0 +1,4 @@
+package authority
+
+// File is the authority of a standalone installation.
+type File struct{}

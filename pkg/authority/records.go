@@ -1,0 +1,145 @@
+package authority
+
+import (
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+// Volume is what the authority knows of a volume. Its key is its ID.
+type Volume struct {
+	ID         ident.Volume      `json:"id"`
+	Name       string            `json:"name"`      // the CSI name it was created under
+	Container  string            `json:"container"` // in Swift
+	Size       int64             `json:"size"`      // bytes; only grows
+	Parameters map[string]string `json:"parameters,omitempty"`
+	Created    time.Time         `json:"created"`
+	State      State             `json:"state"`
+	Deleted    time.Time         `json:"deleted,omitzero"` // the tombstone's date
+
+	// Origin is what the volume was made from; nil for an empty one.
+	Origin *Origin `json:"origin,omitempty"`
+	// Binding is the node that the volume is published to; nil for none.
+	Binding *Binding `json:"binding,omitempty"`
+	// Opening is the last epoch that was given out; its number never falls.
+	Opening Opening `json:"opening"`
+	// Head is the newest root recorded; nil for a blank volume. A clone's first
+	// head is its origin's root, in the origin's container.
+	Head *Root `json:"head,omitempty"`
+	// Recovered tells how an epoch was ended without its node; nil if never.
+	Recovered *Recovery `json:"recovered,omitempty"`
+}
+
+// State is where a volume or a snapshot is in its life.
+type State string
+
+const (
+	// Creating: not yet usable; a repetition of the call that creates it continues.
+	Creating State = "creating"
+	// Importing: a volume that an import fills; invisible until it is complete.
+	Importing State = "importing"
+	// Ready to be used.
+	Ready State = "ready"
+	// Failed: a snapshot whose cut was lost with its node. It can only be deleted.
+	Failed State = "failed"
+	// Deleted is the tombstone: the record stays until the objects are gone.
+	Deleted State = "deleted"
+)
+
+// Root names a root object and proves it.
+type Root struct {
+	Container  string      `json:"container"`
+	Epoch      ident.Epoch `json:"epoch"`
+	Generation uint64      `json:"generation"`
+	Hash       Hash        `json:"hash"`
+}
+
+// Origin is the source of a clone or of a restored volume: exactly one of
+// Volume and Snapshot is set.
+type Origin struct {
+	Volume   ident.Volume   `json:"volume,omitempty"`
+	Snapshot ident.Snapshot `json:"snapshot,omitempty"`
+	// Chosen says that Root is decided; it does not change after that.
+	Chosen bool `json:"chosen,omitempty"`
+	// Root is the root that the volume starts from; nil for a blank source.
+	Root *Root `json:"root,omitempty"`
+	// Pinned lists the volumes whose containers the child's dictionary names.
+	// It is recorded before the first pin is made: it says what to undo.
+	Pinned []ident.Volume `json:"pinned,omitempty"`
+}
+
+// Binding is a volume's publication to a node.
+type Binding struct {
+	Node     string `json:"node"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// Opening is one epoch: one life of one journal (R5).
+type Opening struct {
+	Epoch    ident.Epoch `json:"epoch"`              // zero: never opened
+	Journal  string      `json:"journal,omitempty"`  // the random id that the node stored first
+	Node     string      `json:"node,omitempty"`     // which holds the journal
+	Endpoint string      `json:"endpoint,omitempty"` // where its export process answers
+	Open     bool        `json:"open,omitempty"`     // the journal may hold what no root holds
+	Lost     bool        `json:"lost,omitempty"`     // ended without its node: the journal is fenced off
+}
+
+// Recovery is the end of an epoch whose node could not hand it over.
+type Recovery struct {
+	Epoch ident.Epoch `json:"epoch"` // that was lost
+	Node  string      `json:"node"`  // with its journal
+	At    time.Time   `json:"at"`
+	// Newest is when the adopted root was written, as Swift dates it: writes
+	// after it are lost. Zero if there was no root to adopt.
+	Newest time.Time `json:"newest,omitzero"`
+}
+
+// Snapshot is what the authority knows of a snapshot. Its key is its ID.
+type Snapshot struct {
+	ID        ident.Snapshot `json:"id"`
+	Name      string         `json:"name"` // the CSI name it was created under
+	Source    ident.Volume   `json:"source"`
+	Container string         `json:"container"` // the source's
+	Epoch     ident.Epoch    `json:"epoch"`     // of the source when the snapshot was asked for
+	Created   time.Time      `json:"created"`
+	State     State          `json:"state"`
+	Deleted   time.Time      `json:"deleted,omitzero"` // the tombstone's date
+	Size      int64          `json:"size,omitempty"`   // bytes, of the root; known when ready
+	// Root is set when ready; nil then for a snapshot of a blank volume.
+	Root *Root `json:"root,omitempty"`
+}
+
+// Claim says which volume or snapshot a CSI name means at present.
+type Claim struct {
+	Name    string    `json:"name"`
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+}
+
+// Pin keeps the objects of a volume's container for a child elsewhere.
+type Pin struct {
+	Owner   ident.Volume `json:"owner"`
+	Child   ident.Volume `json:"child"`
+	Root    Root         `json:"root"` // what the child starts from
+	Created time.Time    `json:"created"`
+}
+
+// PinKey is the key of a pin: those of one owner are neighbours.
+func PinKey(owner, child ident.Volume) string { return string(owner) + "." + string(child) }
+
+// Hash is a SHA-256, in JSON as 64 hexadecimal digits.
+type Hash [32]byte
+
+// MarshalText implements [encoding.TextMarshaler].
+func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (h *Hash) UnmarshalText(text []byte) error {
+	if len(text) != 2*len(h) {
+		return fmt.Errorf("hash of %d characters, want %d", len(text), 2*len(h))
+	}
+	_, err := hex.Decode(h[:], text)
+	return err
+}
