@@ -1,0 +1,151 @@
+package chunks
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+// Location is where an object lives. Its string is the full name that chunks,
+// packs, pages and roots carry under their checksum.
+type Location struct {
+	Container string
+	Name      string
+}
+
+// String returns "container/name".
+func (l Location) String() string { return l.Container + "/" + l.Name }
+
+// Prefixes of the object names of a volume's container; see the package
+// documentation for the whole names.
+const (
+	ChunkPrefix      = "c/"
+	PackPrefix       = "d/"
+	PagePrefix       = "t/"
+	RootPrefix       = "r/"
+	EpochPrefix      = "e/"
+	FencePrefix      = "f/"
+	SnapshotPrefix   = "s/"
+	PinPrefix        = "ref/"
+	DescriptorPrefix = "volume."
+)
+
+// ChunkName names the full chunk with index chunk, written as part of
+// generation gen of epoch e by opening o of the journal.
+func ChunkName(chunk uint64, e ident.Epoch, gen uint64, o ident.Open) string {
+	return fmt.Sprintf("c/%06x/%s.%08x.%s", chunk, e, gen, o)
+}
+
+// PackName names the n-th pack of a generation.
+func PackName(e ident.Epoch, gen, n uint64, o ident.Open) string {
+	return fmt.Sprintf("d/%s.%08x.%04x.%s", e, gen, n, o)
+}
+
+// PageName names the version of a table page that a generation wrote.
+func PageName(e ident.Epoch, gen, page uint64, o ident.Open) string {
+	return fmt.Sprintf("t/%s.%08x.%04x.%s", e, gen, page, o)
+}
+
+// RootName names the root of a generation. It has no opening: a generation has
+// one root, whose bytes are journalled before they are sent (R2).
+func RootName(e ident.Epoch, gen uint64) string { return fmt.Sprintf("r/%s.%08x", e, gen) }
+
+// EpochName names the mark that the epoch with this number was given out; its
+// body carries the tag.
+func EpochName(number uint64) string { return fmt.Sprintf("e/%08x", number) }
+
+// FenceName names the mark that the epoch with this number is fenced (R7).
+func FenceName(number uint64) string { return fmt.Sprintf("f/%08x", number) }
+
+// DescriptorName names the n-th descriptor of a volume.
+func DescriptorName(n uint64) string { return DescriptorPrefix + strconv.FormatUint(n, 10) }
+
+// SnapshotName names the record of a snapshot.
+func SnapshotName(s ident.Snapshot) string { return SnapshotPrefix + string(s) }
+
+// PinName names the pin that the clone v holds on a root of this container.
+func PinName(v ident.Volume) string { return PinPrefix + string(v) }
+
+// ParsedName is what the name of a chunk, pack, page or root says. Fields that
+// the kind does not have are zero.
+type ParsedName struct {
+	Kind  Kind
+	Epoch ident.Epoch
+	Gen   uint64
+	Open  ident.Open
+	Index uint64 // of the chunk, the pack or the page
+}
+
+// ParseName is the inverse of [ChunkName], [PackName], [PageName] and
+// [RootName]. It refuses every other spelling, so that an object has one name.
+func ParseName(name string) (ParsedName, error) {
+	p, ok := parseName(name)
+	if !ok || p.String() != name {
+		return ParsedName{}, fmt.Errorf("object name %.128q: not that of a chunk, pack, page or root", name)
+	}
+	return p, nil
+}
+
+// String returns the name that p was parsed from.
+func (p ParsedName) String() string {
+	switch p.Kind {
+	case KindChunk:
+		return ChunkName(p.Index, p.Epoch, p.Gen, p.Open)
+	case KindPack:
+		return PackName(p.Epoch, p.Gen, p.Index, p.Open)
+	case KindPage:
+		return PageName(p.Epoch, p.Gen, p.Index, p.Open)
+	case KindRoot:
+		return RootName(p.Epoch, p.Gen)
+	}
+	return ""
+}
+
+// parseName reads the fields without regard to their spelling.
+func parseName(name string) (p ParsedName, ok bool) {
+	if len(name) < 2 || name[1] != '/' {
+		return p, false
+	}
+	p.Kind = Kind(name[0])
+	rest := name[2:]
+	if p.Kind == KindChunk {
+		index, after, found := strings.Cut(rest, "/")
+		if !found || !parseHex(index, &p.Index) {
+			return p, false
+		}
+		rest = after
+	}
+	fields := strings.Split(rest, ".")
+	var err error
+	if p.Epoch, err = ident.ParseEpoch(fields[0]); err != nil {
+		return p, false
+	}
+	var targets []*uint64
+	switch p.Kind {
+	case KindChunk:
+		targets = []*uint64{&p.Gen, (*uint64)(&p.Open)}
+	case KindPack, KindPage:
+		targets = []*uint64{&p.Gen, &p.Index, (*uint64)(&p.Open)}
+	case KindRoot:
+		targets = []*uint64{&p.Gen}
+	default:
+		return p, false
+	}
+	if len(fields) != 1+len(targets) {
+		return p, false
+	}
+	for i, target := range targets {
+		if !parseHex(fields[1+i], target) {
+			return p, false
+		}
+	}
+	return p, true
+}
+
+func parseHex(s string, v *uint64) bool {
+	n, err := strconv.ParseUint(s, 16, 64)
+	*v = n
+	return err == nil
+}
