@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# lib.sh: what the project's shell scripts share. Sourced, never run.
+
+# die MESSAGE: one line, with the remedy in it, and the end of the script.
+die() {
+	echo "${0##*/}: $*" >&2
+	exit 1
+}
+
+say() { echo "${0##*/}: $*" >&2; }
+
+# need_root WHAT: refuses to go on as an ordinary user.
+need_root() {
+	[ "$(id -u)" = 0 ] || die "$1 needs root: run it with sudo, or as root"
+}
+
+# seconds_since T0 prints the seconds since T0, a value of $EPOCHREALTIME.
+seconds_since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }'; }
+
+# cache_dir prints the directory for what is dear to make and safe to lose.
+cache_dir() { echo "${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/csi-swiftblock"; }
+
+# need_packages NAME...: installs the Debian packages that are missing. The packages
+# start no daemon: a policy-rc.d forbids it while apt runs, unless the host has its own.
+need_packages() {
+	local package missing=()
+	for package; do
+		dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	command -v apt-get >/dev/null || die "missing: ${missing[*]}; this is no Debian, so install what provides them by hand"
+	need_root "installing ${missing[*]}"
+	say "installing ${missing[*]}"
+	mkdir -p "$(cache_dir)"
+	(
+		# One installation at a time: policy-rc.d is removed only by the run that made it.
+		exec 9>"$(cache_dir)/apt.lock"
+		flock 9
+		policy=/usr/sbin/policy-rc.d
+		if [ ! -e $policy ]; then
+			trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+			printf '#!/bin/sh\nexit 101\n' >$policy
+			chmod +x $policy
+		fi
+		log=$(cache_dir)/apt.log
+		# Package lists are fetched only when what is there does not do.
+		apt_install "${missing[@]}" >"$log" 2>&1 ||
+			{ apt-get update -qq && apt_install "${missing[@]}"; } >>"$log" 2>&1 ||
+			die "apt-get could not install ${missing[*]} ($(grep -m1 '^E:' "$log")): mend the package sources, then run it again"
+	) || exit 1
+}
+
+apt_install() {
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		-o DPkg::Lock::Timeout=300 "$@" </dev/null
+}

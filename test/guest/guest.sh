@@ -1,0 +1,149 @@
+#!/bin/bash
+# guest.sh: a Linux with an iSCSI initiator, where the machine's own kernel has none.
+#
+#   guest.sh build                      make the guest (once; minutes cold, nothing when made)
+#   guest.sh run [OPTION...] -- COMMAND [ARGUMENT...]
+#                                       boot it, run COMMAND as root in it, power it off
+#   guest.sh net up|down NETNS          a network namespace for run -n: the host side has the
+#                                       address 10.77.0.1, the guest 10.77.0.2
+#   guest.sh clean                      remove every guest made
+#
+#   -s DIR     the directory that is /share in the guest, and the command's working
+#              directory (default: the repository)
+#   -d SIZE    size of the disk at /var/lib/csi-swiftblock: ext4, sparse, new, gone after
+#              the run (default 8G)
+#   -m SIZE    memory (default 1G)
+#   -t SECONDS time limit of the command (default 600)
+#   -l FILE    where the guest's kernel log goes
+#   -n NETNS   the network namespace whose tap0 is the guest's eth0
+#
+# The guest is user-mode-linux: a process. Its root is a Debian made by mmdebstrap, read
+# only and shared by all runs, under the cache directory by a hash of its recipe; what a
+# run writes goes to memory, except on the disk and in /share. Several runs at once are
+# fine. The exit status is the command's; 125 says that the guest itself failed. A run
+# that is interrupted or killed takes its guest with it.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=hack/lib.sh
+. "$here/../../hack/lib.sh"
+
+# shellcheck source=test/guest/build.sh
+. "$here/build.sh"
+
+host_net=10.77.0.1/24
+guest_net=10.77.0.2/24
+
+# net up|down NETNS. One guest at a time uses a namespace.
+net() {
+	need_root "a network namespace"
+	need_packages iproute2
+	case $1 in
+	up)
+		ip netns add "$2" || die "cannot make the network namespace $2: see above"
+		ip -n "$2" link set lo up
+		ip -n "$2" tuntap add tap0 mode tap || die "cannot make a tap device: the kernel module tun is needed (modprobe tun)"
+		ip -n "$2" address add "$host_net" dev tap0
+		ip -n "$2" link set tap0 up
+		;;
+	down) ip netns delete "$2" ;;
+	esac
+}
+
+run() {
+	local share limit=600 memory=1G disk=8G kernel_log='' netns='' option
+	share=$(dirname "$(dirname "$here")")
+	while getopts s:d:m:t:l:n: option; do
+		case $option in
+		s) share=$(readlink -f "$OPTARG") ;;
+		d) disk=$OPTARG ;;
+		m) memory=$OPTARG ;;
+		t) limit=$OPTARG ;;
+		l) kernel_log=$OPTARG ;;
+		n) netns=$OPTARG ;;
+		*) exit 2 ;;
+		esac
+	done
+	shift $((OPTIND - 1))
+	[ $# -gt 0 ] || die "run needs a command: guest.sh run -- COMMAND"
+	need_root "running the guest"
+	build
+	need_packages e2fsprogs util-linux
+
+	local began=$EPOCHREALTIME
+	new_run
+	trap finish EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	cp "$here/init" "$run/init"
+	printf '%q ' "$@" >"$run/command"
+	truncate -s "$disk" "$run/disk"
+	mkfs.ext4 -q -F -E nodiscard "$run/disk"
+
+	# A pid namespace of its own: whatever kills its first process ends all of the guest's
+	# processes; that one dies with this script.
+	local enter=() network=()
+	[ -z "$netns" ] || enter=(nsenter "--net=/run/netns/$netns") network=("eth0=tuntap,tap0" "GUEST_NET=$guest_net")
+	TMPDIR=/dev/shm LD_PRELOAD=$guest/fpstate.so setsid "${enter[@]}" \
+		setpriv --pdeathsig KILL unshare --pid --fork --kill-child timeout --kill-after 5 "$limit" \
+		"$guest/rootfs/usr/bin/linux.uml" "mem=$memory" "ubd0=$run/disk" "uml_dir=$run/" umid=uml quiet \
+		root=/dev/root rootfstype=hostfs "rootflags=$guest/rootfs" ro init=/init \
+		"GUEST_RUN=$run" "GUEST_SHARE=$share" "${network[@]}" \
+		con=null con0=null,fd:2 con1=null,fd:1 </dev/null 2>"$run/console" 7>&- &
+	uml=$!
+	local ended=0
+	wait "$uml" || ended=$?
+	uml=
+
+	[ -z "$kernel_log" ] || cp "$run/kernel.log" "$kernel_log" 2>/dev/null || cp "$run/console" "$kernel_log"
+	if [ -s "$run/status" ]; then
+		say "booted in $(<"$run/boot") s, ran $(seconds_since "$began") s in all"
+		exit "$(<"$run/status")"
+	fi
+	tail -n 20 "$run/console" >&2
+	if [ "$ended" = 124 ]; then
+		say "the command did not end within $limit s: raise -t, or see what it waits for"
+	elif [ -s "$run/boot" ]; then
+		say "the guest died while the command ran (status $ended): its last words are above; more memory (-m) may help"
+	else
+		say "the guest did not boot (status $ended): its last words are above; it needs ptrace, /dev/shm with exec and $memory of memory"
+	fi
+	exit 125
+}
+
+# new_run makes the run's directory, locked while the run lives, after removing what
+# killed runs left: a directory whose lock nobody holds.
+new_run() {
+	exec 8>"$guests/lock"
+	flock 8
+	local left
+	for left in "$guests"/run.*; do
+		[ ! -e "$left" ] || ! flock -n "$left/lock" true || rm -rf "$left"
+	done
+	run=$(mktemp -d "$guests/run.XXXXXX")
+	exec 7>"$run/lock"
+	flock 7
+	flock -u 8
+}
+
+# finish ends the guest of this run, if it still runs, and removes the run's directory.
+finish() {
+	if [ -n "${uml:-}" ]; then
+		kill -KILL -- "-$uml" 2>/dev/null || kill -KILL "$uml" 2>/dev/null || true
+		wait "$uml" 2>/dev/null || true
+	fi
+	rm -rf "$run"
+}
+
+case ${1:-} in
+build) build ;;
+run)
+	shift
+	run "$@"
+	;;
+net) net "${2:?}" "${3:?}" ;;
+clean) rm -rf "$guests" ;;
+*)
+	sed -n '2,/^set/{/^#/s/^# \?//p}' "$0"
+	exit 2
+	;;
+esac
