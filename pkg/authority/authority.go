@@ -81,7 +81,7 @@ type Authority interface {
 }
 
 // pageSize bounds how many records All holds in memory at once.
-const pageSize = 256
+const pageSize = 1000
 
 // All iterates over the records whose keys are longer than prefix and begin with
 // it, in the order of their keys, a page at a time. It ends after the first error.

@@ -122,7 +122,7 @@ type Claim struct {
 type Pin struct {
 	Owner   ident.Volume `json:"owner"`
 	Child   ident.Volume `json:"child"`
-	Root    Root         `json:"root"` // what the child starts from
+	Root    *Root        `json:"root,omitempty"` // what the child starts from; nil: a blank source
 	Created time.Time    `json:"created"`
 }
 
