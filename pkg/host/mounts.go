@@ -1,0 +1,198 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/mount-utils"
+)
+
+// ErrOccupied says that something else is mounted where we were asked to mount,
+// or the same thing differently.
+var ErrOccupied = errors.New("something else is mounted there")
+
+// Mounts mounts devices and binds them into pods. mountinfo is its only state.
+type Mounts struct {
+	Run Runner
+	// MountInfo is the mount table in which Run mounts; "" is this process's own.
+	MountInfo string
+}
+
+// Mount is one line of the mount table.
+type Mount struct {
+	Point    string
+	ReadOnly bool // this mount, not the file system
+	FSType   string
+	device   string // major:minor of the file system
+	root     string // what of the file system is mounted
+}
+
+// At returns what is mounted at path, the topmost if several are; ok is false if
+// nothing is.
+func (m Mounts) At(path string) (found Mount, ok bool, err error) {
+	table, err := m.table()
+	for _, mount := range slices.Backward(table) {
+		if mount.Point == path {
+			return mount, true, nil
+		}
+	}
+	return Mount{}, false, err
+}
+
+// Of returns every mount of the device: of the file system on it, and of the
+// device file itself.
+func (m Mounts) Of(device string) ([]Mount, error) {
+	table, err := m.table()
+	if err != nil {
+		return nil, err
+	}
+	number, err := deviceNumber(device)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(table, func(mount Mount) bool { return !mount.holds(device, number) }), nil
+}
+
+// IsDevice reports whether what is mounted at path is the device: its file
+// system or its file.
+func (m Mounts) IsDevice(path, device string) (bool, error) {
+	mounts, err := m.Of(device)
+	return slices.ContainsFunc(mounts, func(mount Mount) bool { return mount.Point == path }), err
+}
+
+// holds tells a file system on the device from a bind mount of the device file,
+// which is a file "/sdb" of the devtmpfs.
+func (m Mount) holds(device, number string) bool {
+	return m.device == number || m.FSType == "devtmpfs" && m.root == "/"+filepath.Base(device)
+}
+
+// MountDevice mounts the file system on device at the directory target.
+func (m Mounts) MountDevice(ctx context.Context, device, target string, t FSType, options []string, readOnly bool) error {
+	if err := errors.Join(checkPath(device), checkPath(target), CheckMountOptions(options)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(target, 0o750); err != nil {
+		return err
+	}
+	if t == XFS {
+		// A clone or a restored snapshot has its source's UUID, and the two may
+		// be mounted on one node. Our serial check does what the UUID is for.
+		options = append(slices.Clone(options), "nouuid")
+	}
+	return m.mount(ctx, device, target, string(t), options, readOnly)
+}
+
+// BindDirectory shows the directory source at the directory target as well.
+func (m Mounts) BindDirectory(ctx context.Context, source, target string, readOnly bool) error {
+	if err := errors.Join(checkPath(source), checkPath(target)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(target, 0o750); err != nil {
+		return err
+	}
+	return m.mount(ctx, source, target, "", []string{"bind"}, readOnly)
+}
+
+// BindDevice shows the device file at the file target.
+func (m Mounts) BindDevice(ctx context.Context, device, target string, readOnly bool) error {
+	if err := errors.Join(checkPath(device), checkPath(target)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(target, os.O_CREATE|os.O_RDONLY, 0o660)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return m.mount(ctx, device, target, "", []string{"bind"}, readOnly)
+}
+
+func (m Mounts) mount(ctx context.Context, source, target, fsType string, options []string, readOnly bool) error {
+	if readOnly {
+		options = append(slices.Clone(options), "ro")
+	}
+	// A bind mount takes its options only by a remount (mount(2)).
+	bind, first, again := mount.MakeBindOpts(options)
+	if !bind {
+		_, err := m.Run.Run(ctx, "mount", mount.MakeMountArgs(source, target, fsType, options)...)
+		return err
+	}
+	if _, err := m.Run.Run(ctx, "mount", mount.MakeMountArgs(source, target, fsType, first)...); err != nil {
+		return err
+	}
+	if !readOnly {
+		return nil
+	}
+	_, err := m.Run.Run(ctx, "mount", mount.MakeMountArgs(source, target, fsType, again)...)
+	if err != nil {
+		// Half done is not read-only: nobody may find it.
+		return errors.Join(err, m.Unmount(ctx, target))
+	}
+	return nil
+}
+
+// Unmount takes everything away that is mounted at target, and then target
+// itself, which must be empty. What is gone already is fine.
+func (m Mounts) Unmount(ctx context.Context, target string) error {
+	if err := checkPath(target); err != nil {
+		return err
+	}
+	for {
+		_, mounted, err := m.At(target)
+		if err != nil {
+			return err
+		}
+		if !mounted {
+			break
+		}
+		if _, err := m.Run.Run(ctx, "umount", target); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("nothing is mounted there any more, but: %w", err)
+	}
+	return nil
+}
+
+func (m Mounts) table() ([]Mount, error) {
+	path := m.MountInfo
+	if path == "" {
+		path = "/proc/self/mountinfo"
+	}
+	lines, err := mount.ParseMountInfo(path)
+	if err != nil {
+		return nil, err
+	}
+	table := make([]Mount, 0, len(lines))
+	for _, line := range lines {
+		table = append(table, Mount{
+			Point:    line.MountPoint,
+			ReadOnly: slices.Contains(line.MountOptions, "ro"),
+			FSType:   line.FsType,
+			device:   fmt.Sprintf("%d:%d", line.Major, line.Minor),
+			root:     line.Root,
+		})
+	}
+	return table, nil
+}
+
+// deviceNumber returns "major:minor" of a block device file.
+func deviceNumber(device string) (string, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(device, &stat); err != nil {
+		return "", fmt.Errorf("stat %s: %w", device, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return "", fmt.Errorf("%s is not a block device", device)
+	}
+	return fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev)), nil
+}
