@@ -1,0 +1,304 @@
+package chunks
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"pgregory.net/rapid"
+)
+
+var (
+	testEpoch = ident.Epoch{Number: 3, Tag: 0x1122334455667788}
+	testOpen  = ident.Open(0x99aabbccddeeff00)
+)
+
+func chunkAt(chunk uint64) Location {
+	return Location{"sb-test", ChunkName(chunk, testEpoch, 7, testOpen)}
+}
+
+func packAt(n uint64) Location {
+	return Location{"sb-test", PackName(testEpoch, 7, n, testOpen)}
+}
+
+// mixture fills p with a seeded mixture of zeros, text and noise.
+func mixture(p []byte, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	for len(p) > 0 {
+		n := min(len(p), Sector*(1+r.IntN(200)))
+		switch r.IntN(3) {
+		case 0:
+			clear(p[:n])
+		case 1:
+			for i := range p[:n] {
+				p[i] = "swiftblock "[i%11]
+			}
+		case 2:
+			for i := range p[:n] {
+				p[i] = byte(r.Uint32())
+			}
+		}
+		p = p[n:]
+	}
+}
+
+// readIndex parses the footer of an encoded object.
+func readIndex(t testing.TB, at Location, object []byte) *Index {
+	t.Helper()
+	x, err := ParseIndex(at, int64(len(object)), object[max(0, len(object)-TailGuess):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// overlay writes what the object says about the bytes of chunk from off to dst,
+// as a reader would: one range for all frames.
+func overlay(x *Index, object []byte, chunk uint64, off uint32, dst []byte) error {
+	frames := x.Frames(chunk, off, uint32(len(dst)))
+	pos, n := Span(frames)
+	stored := object[pos : pos+n]
+	end := off + uint32(len(dst))
+	for _, f := range frames {
+		raw := make([]byte, f.Len)
+		if err := x.Decode(f, stored[f.Pos-pos:][:f.Stored], raw); err != nil {
+			return err
+		}
+		from, to := max(off, f.Off), min(end, f.Off+f.Len)
+		copy(dst[from-off:to-off], raw[from-f.Off:to-f.Off])
+	}
+	return nil
+}
+
+func TestChunkRoundTrip(t *testing.T) {
+	for seed := range uint64(3) {
+		data := make([]byte, Size)
+		mixture(data, seed)
+		at := chunkAt(seed)
+		object, err := EncodeChunk(at, data, Options{NoCompression: seed == 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := readIndex(t, at, object)
+		got := bytes.Repeat([]byte{0xee}, Size)
+		if err := overlay(x, object, seed, 0, got); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, data) {
+			t.Fatalf("seed %d: data differs", seed)
+		}
+		for _, run := range [][2]uint32{{0, 1}, {4095, 2}, {65535, 2}, {Size - 1, 1}, {300000, SlotSize}} {
+			part := make([]byte, run[1])
+			if err := overlay(x, object, seed, run[0], part); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(part, data[run[0]:run[0]+run[1]]) {
+				t.Errorf("seed %d: bytes %d+%d differ", seed, run[0], run[1])
+			}
+		}
+		if x.Kind() != KindChunk || !slices.Equal(x.Chunks(), []uint64{seed}) {
+			t.Errorf("kind %c, chunks %v", x.Kind(), x.Chunks())
+		}
+	}
+}
+
+// extents draws what a generation may have changed.
+func extents() *rapid.Generator[[]Extent] {
+	return rapid.Custom(func(t *rapid.T) []Extent {
+		var list []Extent
+		chunk, end := uint64(rapid.Uint32Range(0, 1<<21).Draw(t, "chunk")), uint32(0)
+		for range rapid.IntRange(1, 20).Draw(t, "extents") {
+			if rapid.IntRange(0, 3).Draw(t, "next chunk") == 0 {
+				chunk, end = chunk+1+uint64(rapid.IntRange(0, 1000).Draw(t, "gap")), 0
+			}
+			off := end + Sector*uint32(rapid.IntRange(0, 300).Draw(t, "sectors between"))
+			n := Sector * uint32(rapid.IntRange(1, 400).Draw(t, "sectors"))
+			if off+n > Size {
+				break
+			}
+			e := Extent{Chunk: chunk, Off: off, Len: n, Zero: rapid.Bool().Draw(t, "zero")}
+			if !e.Zero {
+				e.Data = make([]byte, n)
+				mixture(e.Data, rapid.Uint64().Draw(t, "data"))
+			}
+			list, end = append(list, e), off+n
+		}
+		return list
+	})
+}
+
+func TestPackRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := extents().Draw(t, "extents")
+		at := packAt(1)
+		object, err := EncodePack(at, list, Options{NoCompression: rapid.Bool().Draw(t, "plain")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := ParseIndex(at, int64(len(object)), object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, covered := map[uint64][]byte{}, map[uint64][]byte{}
+		for _, e := range list {
+			if want[e.Chunk] == nil {
+				want[e.Chunk], covered[e.Chunk] = bytes.Repeat([]byte{0xee}, Size), make([]byte, Size)
+			}
+			clear(want[e.Chunk][e.Off:e.End()])
+			copy(want[e.Chunk][e.Off:], e.Data)
+			copy(covered[e.Chunk][e.Off:e.End()], bytes.Repeat([]byte{1}, int(e.Len)))
+		}
+		for _, chunk := range x.Chunks() {
+			got := bytes.Repeat([]byte{0xee}, Size)
+			if err := overlay(x, object, chunk, 0, got); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want[chunk]) {
+				t.Fatalf("chunk %d differs", chunk)
+			}
+			for _, e := range x.Extents(chunk) {
+				if bytes.IndexByte(covered[chunk][e.Off:e.End()], 0) >= 0 {
+					t.Fatalf("extent %+v was not given", e)
+				}
+				clear(covered[chunk][e.Off:e.End()])
+			}
+			if bytes.IndexByte(covered[chunk], 1) >= 0 {
+				t.Fatalf("chunk %d: an extent is missing", chunk)
+			}
+			delete(want, chunk)
+		}
+		if len(want) > 0 {
+			t.Fatal("chunks are missing")
+		}
+	})
+}
+
+func TestZerosAreNotStored(t *testing.T) {
+	if _, err := EncodeChunk(chunkAt(1), make([]byte, Size), Options{}); err == nil {
+		t.Error("a chunk of zeros was coded")
+	}
+	data := make([]byte, Size)
+	data[Size-1] = 1
+	object, err := EncodeChunk(chunkAt(1), data, Options{NoCompression: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(object) > FrameSize+1024 {
+		t.Errorf("one byte in a chunk of zeros takes %d bytes", len(object))
+	}
+	object, err = EncodePack(packAt(0), []Extent{{Chunk: 5, Len: Size, Data: make([]byte, Size)}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := readIndex(t, packAt(0), object); len(object) > 1024 || !reflect.DeepEqual(x.Extents(5), []Extent{{Chunk: 5, Len: Size, Zero: true}}) {
+		t.Errorf("zeros take %d bytes as %v", len(object), x.Extents(5))
+	}
+}
+
+func TestOneObjectDoesNotStandInForAnother(t *testing.T) {
+	object, err := EncodePack(packAt(1), []Extent{{Chunk: 5, Len: Sector, Zero: true}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []Location{packAt(2), {"sb-other", packAt(1).Name}, chunkAt(5)} {
+		if _, err := ParseIndex(at, int64(len(object)), object); !errors.Is(err, ErrDamaged) {
+			t.Errorf("read as %s: %v", at, err)
+		}
+	}
+}
+
+func TestShortTail(t *testing.T) {
+	var list []Extent
+	noise := make([]byte, Sector)
+	mixture(noise, 1)
+	noise[0] = 1
+	for i := range 16000 {
+		list = append(list, Extent{Chunk: uint64(i), Off: Sector, Len: Sector, Data: noise})
+	}
+	at := packAt(3)
+	object, err := EncodePack(at, list, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int64(len(object))
+	for _, guess := range []int64{TailGuess, 5, 0} {
+		_, err = ParseIndex(at, size, object[size-guess:])
+		for range 2 {
+			short, ok := errors.AsType[*ShortTailError](err)
+			if !ok {
+				break
+			}
+			_, err = ParseIndex(at, size, object[size-short.Need:])
+		}
+		if err != nil {
+			t.Errorf("guess %d: %v", guess, err)
+		}
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	data := []byte{Sector - 1: 1}
+	for what, list := range map[string][]Extent{
+		"nothing":       nil,
+		"out of order":  {{Chunk: 2, Len: Sector, Data: data}, {Chunk: 1, Len: Sector, Data: data}},
+		"overlapping":   {{Chunk: 1, Len: 2 * Sector, Zero: true}, {Chunk: 1, Off: Sector, Len: Sector, Data: data}},
+		"unaligned":     {{Chunk: 1, Off: 1, Len: Sector, Data: data}},
+		"empty":         {{Chunk: 1, Zero: true}},
+		"out of chunk":  {{Chunk: 1, Off: Size - Sector, Len: 2 * Sector, Zero: true}},
+		"short of data": {{Chunk: 1, Len: 2 * Sector, Data: data}},
+		"zero and data": {{Chunk: 1, Len: Sector, Zero: true, Data: data}},
+		"beyond format": {{Chunk: MaxChunks, Len: Sector, Zero: true}},
+		"too much":      {{Chunk: 1, Len: Size, Data: make([]byte, Size)}, {Chunk: 2, Len: Sector, Data: data}},
+	} {
+		if _, err := EncodePack(packAt(0), list, Options{}); err == nil {
+			t.Errorf("%s: coded", what)
+		}
+	}
+	if _, err := EncodeChunk(chunkAt(1), make([]byte, Size-1), Options{}); err == nil {
+		t.Error("a short chunk was coded")
+	}
+	if _, err := EncodeChunk(packAt(1), make([]byte, Size), Options{}); err == nil {
+		t.Error("a chunk was coded under the name of a pack")
+	}
+}
+
+func TestSplitPacks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var list []Extent
+		for chunk := range uint64(rapid.IntRange(0, 8).Draw(t, "chunks")) {
+			if rapid.Bool().Draw(t, "shattered") {
+				for off := uint32(0); off < Size; off += 2 * Sector {
+					list = append(list, Extent{Chunk: chunk, Off: off, Len: Sector, Zero: off%4096 == 0})
+				}
+				continue
+			}
+			n := Sector * uint32(rapid.IntRange(1, Size/Sector).Draw(t, "sectors"))
+			list = append(list, Extent{Chunk: chunk, Len: n, Zero: rapid.Bool().Draw(t, "zero")})
+		}
+		var joined []Extent
+		last := uint64(0)
+		for i, pack := range SplitPacks(list) {
+			if i > 0 && pack[0].Chunk == last {
+				t.Fatalf("chunk %d is in two packs", last)
+			}
+			last = pack[len(pack)-1].Chunk
+			joined = append(joined, pack...)
+			filled := slices.Clone(pack)
+			for i := range filled {
+				if !filled[i].Zero {
+					filled[i].Data = make([]byte, filled[i].Len)
+				}
+			}
+			if _, err := checkExtents(filled); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !reflect.DeepEqual(joined, list) {
+			t.Fatal("extents are lost or out of order")
+		}
+	})
+}
