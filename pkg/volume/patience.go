@@ -1,0 +1,70 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// backoff says how long to wait before something is tried again.
+type backoff struct{ first, most time.Duration }
+
+// wait sleeps before attempt n, counted from 0: first, doubled for each earlier
+// attempt up to most, of which a random half is left out.
+func (b backoff) wait(ctx context.Context, n int) error {
+	d := b.most
+	if n < 20 {
+		d = min(b.first<<n, b.most)
+	}
+	t := time.NewTimer(d/2 + rand.N(d/2+1))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// patient is the store as all reads of immutable objects see it: a store that is
+// away makes them wait until their context ends (P9), and an absent object is
+// asked for again until its absence is proven.
+type patient struct {
+	swift.Store
+	pause   backoff
+	missing time.Duration // how long an object must stay absent to be damage
+	note    func(error)   // told how each attempt went
+}
+
+// Get returns the bytes, damage, or the cause of the context's end. The absence
+// of a referenced object is never an empty answer (B13).
+func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOptions) (swift.Object, error) {
+	var since time.Time // when it was first found absent
+	absent := 0
+	for n := 0; ; n++ {
+		obj, err := p.Store.Get(ctx, container, name, o)
+		p.note(err)
+		switch {
+		case err == nil:
+			return obj, nil
+		case ctx.Err() != nil:
+			return swift.Object{}, context.Cause(ctx)
+		case errors.Is(err, swift.ErrNotFound), errors.Is(err, swift.ErrRange):
+			// One replica that is behind answers 404, so all are asked (X-Newest),
+			// more than once, before it is believed.
+			o.Newest = true
+			if absent++; absent == 1 {
+				since = time.Now()
+			}
+			if absent >= 3 && time.Since(since) >= p.missing {
+				return swift.Object{}, damaged(container, name, err)
+			}
+		}
+		if err := p.pause.wait(ctx, n); err != nil {
+			return swift.Object{}, err
+		}
+	}
+}
