@@ -1,0 +1,113 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// Config is what a volume stands on.
+type Config struct {
+	// Journal is the volume's journal, open; it names the volume and the epoch.
+	// The volume closes it.
+	Journal *delta.Journal
+
+	// Store holds the volume's history, and Container what this epoch adds to it.
+	Store     swift.Store
+	Container string
+
+	// Head is the newest published root: of this epoch, or else the one that the
+	// epoch continues, which for a clone is in another container. nil: blank.
+	Head *snapshots.Root
+
+	// Size is the size in bytes that the authority has recorded. The volume grows
+	// to it when it is opened; 0 leaves it as it is.
+	Size int64
+
+	// Cache is shared by the volumes of a process; nil: a small one of its own.
+	Cache *Cache
+
+	// RPO is the age that unpublished writes may reach before they are sealed and
+	// uploaded; 0: 60 s. It is also the period of looking for a fence.
+	RPO time.Duration
+
+	// SnapshotOnly seals for snapshots, at the close and when the journal becomes
+	// half full, and not by age.
+	SnapshotOnly bool
+
+	// Parallel bounds the uploads under way at one time; 0: 4. Each may need 24
+	// MiB of memory.
+	Parallel int
+
+	// ReadAhead bounds how far ahead of a sequential reader is read, in bytes; 0:
+	// 32 MiB, negative: not at all.
+	ReadAhead int64
+
+	// Missing is how long a referenced object must stay absent before that is
+	// proven damage; 0: 60 s.
+	Missing time.Duration
+
+	// Fenced tells whether the epoch is fenced (R7), asked before each root is
+	// published and every RPO. nil: whether the epoch's `f/` object is there.
+	Fenced func(context.Context) (bool, error)
+
+	// OnPublished is called, in order, for each root after it is stored and before
+	// its layer leaves the journal: who keeps what it is given can open the volume
+	// again without Swift. It is called again until it returns nil. It may be nil.
+	OnPublished func(context.Context, Published) error
+
+	// pause is waited between attempts; tests shorten it.
+	pause backoff
+}
+
+// Published is a generation that is stored.
+type Published struct {
+	Root   *snapshots.Root
+	Object []byte // the root's bytes
+}
+
+// InitialState returns the state that the journal of a new epoch begins with:
+// that of the root which it continues, nil if there is none, grown to size.
+func InitialState(head *snapshots.Root, size int64) delta.State {
+	if head == nil {
+		return delta.State{Size: size}
+	}
+	return delta.State{Size: max(size, head.State.Size), Formatted: delta.Mark(head.State.Mark)}
+}
+
+// withDefaults checks the configuration and fills in what was left out.
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Journal == nil, c.Store == nil, c.Container == "":
+		return c, fmt.Errorf("journal, store and container are needed")
+	case c.Size < 0, c.Size%chunks.Sector != 0, c.Size > snapshots.MaxSize:
+		return c, fmt.Errorf("size %d: %w", c.Size, ErrOutOfRange)
+	}
+	if c.Cache == nil {
+		c.Cache = NewCache(16 << 20)
+	}
+	if c.RPO <= 0 {
+		c.RPO = time.Minute
+	}
+	if c.Parallel <= 0 {
+		c.Parallel = 4
+	}
+	if c.ReadAhead == 0 {
+		c.ReadAhead = 4 * chunks.Size
+	}
+	if c.Missing <= 0 {
+		c.Missing = time.Minute
+	}
+	if c.pause == (backoff{}) {
+		c.pause = backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
+	}
+	if c.Fenced == nil {
+		c.Fenced = fencedBy(c.Store, c.Container, c.Journal.Identity().Epoch)
+	}
+	return c, nil
+}
