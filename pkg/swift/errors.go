@@ -21,7 +21,7 @@ var (
 // remedies tell an administrator what to do about a kind of failure.
 var remedies = map[error]string{
 	ErrUnauthorized: "check user, key and project of the credentials",
-	ErrQuota:        "delete data or have the quota of the account raised",
+	ErrQuota:        "delete data or have the quota raised",
 	ErrUnavailable:  "check that the store runs and that this host reaches it",
 }
 
@@ -38,8 +38,7 @@ type Error struct {
 // Error describes the request, the failure and, where there is one, the remedy.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString("swift: ")
-	b.WriteString(e.Op)
+	b.WriteString("swift: " + e.Op)
 	if e.Container != "" {
 		b.WriteString(" " + e.Container)
 	}
@@ -67,35 +66,22 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Cause}
 }
 
-// kindOf tells what a status means. 404 of a request on an account does not
-// happen with a working set-up, so one meaning per status suffices.
+// kindOf tells what a status means where the request gives it no special sense.
+// The passing ones include 409, which an object request meets when the cluster's
+// clocks disagree, 422, a body damaged on its way, and 499, one cut short.
 func kindOf(status int) error {
 	switch status {
 	case 401, 403:
 		return ErrUnauthorized
 	case 404:
 		return ErrNotFound
-	case 409:
-		return ErrNotEmpty
-	case 412:
-		return ErrExists
 	case 413:
 		return ErrQuota
-	case 416:
-		return ErrRange
+	case 408, 409, 422, 425, 429, 498, 499:
+		return ErrUnavailable
 	}
-	if passing(status) {
+	if status >= 500 {
 		return ErrUnavailable
 	}
 	return ErrRejected
-}
-
-// passing reports whether the same request may succeed later. 422 says that the
-// body was damaged on its way, and 499 that it was cut short.
-func passing(status int) bool {
-	switch status {
-	case 408, 422, 425, 429, 498, 499:
-		return true
-	}
-	return status >= 500
 }

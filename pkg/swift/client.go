@@ -1,0 +1,272 @@
+package swift
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	ncw "github.com/ncw/swift/v2"
+)
+
+// MaxBody bounds the body of an object in bytes, so that no answer can exhaust
+// the memory.
+const MaxBody = 64 << 20
+
+// Options tune a [Client]. The zero value is what a node wants.
+type Options struct {
+	// Concurrency bounds the requests on their way at one time. Default 32.
+	Concurrency int
+	// Patience is how long a request that fails for a passing reason is repeated.
+	// Default 30 s; negative: never repeated.
+	Patience time.Duration
+	// Stall ends an attempt during which no byte moved for that long. It is also
+	// the limit of a log-in. Default 30 s.
+	Stall time.Duration
+	// Reload, if set, gives the credentials for every log-in but the first, so
+	// that changed ones are used as soon as the old ones end.
+	Reload func() (Credentials, error)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Concurrency <= 0 {
+		o.Concurrency = 32
+	}
+	if o.Patience == 0 {
+		o.Patience = 30 * time.Second
+	}
+	if o.Stall <= 0 {
+		o.Stall = 30 * time.Second
+	}
+	return o
+}
+
+// Client is the [Store] of a Swift account.
+type Client struct {
+	options   Options
+	transport *http.Transport
+	login     *login
+	slots     chan struct{} // one per request on its way
+}
+
+var _ Store = (*Client)(nil)
+
+// New makes a client. It asks nobody: the first request logs in, so a client can
+// be made while the store is away. [Client.Check] finds wrong credentials early.
+func New(cred Credentials, o Options) (*Client, error) {
+	o = o.withDefaults()
+	if err := cred.check(); err != nil {
+		return nil, &Error{Op: "configure", Kind: ErrUnauthorized, Cause: err}
+	}
+	t, err := newTransport(cred, o.Concurrency)
+	if err != nil {
+		return nil, &Error{Op: "configure", Kind: ErrRejected, Cause: err}
+	}
+	return &Client{
+		options:   o,
+		transport: t,
+		login:     newLogin(cred, o, t),
+		slots:     make(chan struct{}, o.Concurrency),
+	}, nil
+}
+
+// Close drops the idle connections.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Check logs in and asks for the account once.
+func (c *Client) Check(ctx context.Context) error {
+	return c.do(ctx, request{op: "check account", method: http.MethodHead}, nil)
+}
+
+// CreateContainer implements [Store].
+func (c *Client) CreateContainer(ctx context.Context, container string) error {
+	r, err := onContainer("create container", http.MethodPut, container)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, r, nil)
+}
+
+// DeleteContainer implements [Store].
+func (c *Client) DeleteContainer(ctx context.Context, container string) error {
+	r, err := onContainer("delete container", http.MethodDelete, container)
+	if err != nil {
+		return err
+	}
+	r.meaning = map[int]error{http.StatusConflict: ErrNotEmpty}
+	return c.do(ctx, r, nil)
+}
+
+// Put implements [Store].
+func (c *Client) Put(ctx context.Context, container, name string, body []byte, o PutOptions) (string, error) {
+	r, err := onObject("put", http.MethodPut, container, name)
+	if err != nil {
+		return "", err
+	}
+	if len(body) > MaxBody {
+		return "", r.fail(ErrRejected, 0, fmt.Errorf("%d bytes, at most %d are stored", len(body), MaxBody))
+	}
+	sum := md5.Sum(body)
+	etag := hex.EncodeToString(sum[:])
+	r.body = body
+	r.headers = ncw.Headers{"ETag": etag, "Content-Type": "application/octet-stream"}
+	if o.IfNoneMatch {
+		r.headers["If-None-Match"] = "*"
+		r.meaning = map[int]error{http.StatusPreconditionFailed: ErrExists}
+	}
+	if err := c.do(ctx, r, nil); err != nil {
+		return "", err
+	}
+	return etag, nil
+}
+
+// Get implements [Store].
+func (c *Client) Get(ctx context.Context, container, name string, o GetOptions) (Object, error) {
+	r, err := onObject("get", http.MethodGet, container, name)
+	if err != nil {
+		return Object{}, err
+	}
+	r.headers = newest(o.Newest)
+	r.meaning = map[int]error{http.StatusRequestedRangeNotSatisfiable: ErrRange}
+	if s := o.rangeHeader(); s != "" {
+		r.headers["Range"] = s
+	}
+	var obj Object
+	err = c.do(ctx, r, func(a *answer) (err error) {
+		obj, err = readObject(a, name, o)
+		return err
+	})
+	return obj, err
+}
+
+// rangeHeader is empty when the whole object is wanted.
+func (o GetOptions) rangeHeader() string {
+	switch {
+	case o.Off < 0:
+		return fmt.Sprintf("bytes=%d", o.Off)
+	case o.Len > 0:
+		return fmt.Sprintf("bytes=%d-%d", o.Off, o.Off+o.Len-1)
+	case o.Off > 0:
+		return fmt.Sprintf("bytes=%d-", o.Off)
+	}
+	return ""
+}
+
+// readObject takes the answer to a GET, refusing one that is not what was asked
+// for.
+func readObject(a *answer, name string, o GetOptions) (Object, error) {
+	info, err := a.info(name)
+	if err != nil {
+		return Object{}, err
+	}
+	obj := Object{Info: info}
+	length := info.Size // of the body
+	if ranged := o.rangeHeader() != ""; ranged != (a.StatusCode == http.StatusPartialContent) {
+		return Object{}, fmt.Errorf("%w: status %d for range %q", errAnswer, a.StatusCode, o.rangeHeader())
+	} else if ranged {
+		if obj.Off, obj.Size, err = parseContentRange(a.Header.Get("Content-Range"), length); err != nil {
+			return Object{}, err
+		}
+	}
+	if length > MaxBody || o.Len > 0 && o.Off >= 0 && length > o.Len {
+		return Object{}, fmt.Errorf("%w: a body of %d bytes", errAnswer, length)
+	}
+	obj.Body, err = a.read(o.Buf, length)
+	return obj, err
+}
+
+// parseContentRange reads "bytes first-last/size" of a body of length bytes.
+func parseContentRange(s string, length int64) (first, size int64, err error) {
+	var last int64
+	if n, err := fmt.Sscanf(s, "bytes %d-%d/%d", &first, &last, &size); n != 3 || err != nil ||
+		first < 0 || last < first || last >= size || last-first+1 != length {
+		return 0, 0, fmt.Errorf("%w: Content-Range %.64q of %d bytes", errAnswer, s, length)
+	}
+	return first, size, nil
+}
+
+// Head implements [Store].
+func (c *Client) Head(ctx context.Context, container, name string, o HeadOptions) (info Info, err error) {
+	r, err := onObject("head", http.MethodHead, container, name)
+	if err != nil {
+		return Info{}, err
+	}
+	r.headers = newest(o.Newest)
+	err = c.do(ctx, r, func(a *answer) (err error) {
+		info, err = a.info(name)
+		return err
+	})
+	return info, err
+}
+
+// Delete implements [Store]. A repeated attempt that finds nothing follows one
+// whose answer was lost: the object is gone, which is what was wanted.
+func (c *Client) Delete(ctx context.Context, container, name string) error {
+	r, err := onObject("delete", http.MethodDelete, container, name)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, r, nil)
+}
+
+func newest(yes bool) ncw.Headers {
+	h := ncw.Headers{}
+	if yes {
+		h["X-Newest"] = "true"
+	}
+	return h
+}
+
+// onContainer and onObject make requests. They refuse the names that Swift
+// refuses, and above all empty ones: DELETE of an object without a name would be
+// DELETE of its container.
+func onContainer(op, method, container string) (request, error) {
+	r := request{op: op, method: method, container: container}
+	switch {
+	case container == "" || len(container) > MaxContainerName:
+		return r, r.fail(ErrRejected, 0, fmt.Errorf("container name of %d bytes, want 1 to %d", len(container), MaxContainerName))
+	case strings.Contains(container, "/") || !utf8.ValidString(container):
+		return r, r.fail(ErrRejected, 0, errors.New("a container name is UTF-8 without a slash"))
+	}
+	return r, nil
+}
+
+func onObject(op, method, container, name string) (request, error) {
+	r, err := onContainer(op, method, container)
+	if err != nil {
+		return r, err
+	}
+	r.object = name
+	switch {
+	case name == "" || len(name) > MaxObjectName:
+		return r, r.fail(ErrRejected, 0, fmt.Errorf("object name of %d bytes, want 1 to %d", len(name), MaxObjectName))
+	case !utf8.ValidString(name):
+		return r, r.fail(ErrRejected, 0, errors.New("an object name is UTF-8"))
+	}
+	return r, nil
+}
+
+// page makes the parameters of a listing.
+func page(prefix, marker string, limit int) (url.Values, error) {
+	if limit < 0 || limit > MaxListing {
+		return nil, fmt.Errorf("limit %d, want 0 to %d", limit, MaxListing)
+	}
+	if limit == 0 {
+		limit = MaxListing
+	}
+	v := url.Values{"format": {"json"}, "limit": {strconv.Itoa(limit)}}
+	if prefix != "" {
+		v.Set("prefix", prefix)
+	}
+	if marker != "" {
+		v.Set("marker", marker)
+	}
+	return v, nil
+}

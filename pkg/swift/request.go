@@ -1,0 +1,224 @@
+package swift
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	ncw "github.com/ncw/swift/v2"
+)
+
+// request is one call of the API, which may take several attempts.
+type request struct {
+	op        string
+	method    string
+	container string
+	object    string
+	onAccount bool // sent to the account, though it concerns a container
+	params    url.Values
+	headers   ncw.Headers
+	body      []byte
+	meaning   map[int]error // of statuses, where it is not the usual one
+}
+
+func (r request) fail(kind error, status int, cause error) *Error {
+	return &Error{Op: r.op, Container: r.container, Object: r.object, Kind: kind, Status: status, Cause: cause}
+}
+
+// errAnswer is an answer that does not follow the protocol.
+var errAnswer = errors.New("unexpected answer")
+
+// errStalled is the cause of an attempt's end when no byte moved.
+var errStalled = errors.New("no progress")
+
+// do sends r and gives a good answer to handle (which may be nil), repeating
+// both while they fail for a passing reason and patience lasts. Requests do not
+// overtake the bound on concurrency; those that wait to be repeated hold no slot.
+func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) error {
+	deadline := time.Now().Add(c.options.Patience)
+	var used *session
+	renewed := false
+	for repeats := 0; ; {
+		s, err := c.login.session(ctx, used)
+		if err == nil {
+			used = nil
+			err = c.attempt(ctx, s, r, handle)
+		}
+		var failure *Error
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return r.fail(ctx.Err(), 0, nil)
+		case !errors.As(err, &failure):
+			failure = r.fail(ErrUnavailable, 0, err)
+		}
+		switch {
+		case failure.Status == http.StatusUnauthorized && s != nil && !renewed:
+			used, renewed = s, true // the token ended: log in anew, once
+			continue
+		case failure.Kind == ErrNotFound && r.method == http.MethodDelete && repeats > 0:
+			return nil
+		case failure.Kind != ErrUnavailable || time.Now().After(deadline):
+			return failure
+		}
+		if err := sleep(ctx, backOff(repeats)); err != nil {
+			return r.fail(err, 0, failure)
+		}
+		repeats++
+	}
+}
+
+// backOff grows from 0.1 s to 5 s, give or take a half, so that clients that
+// failed together do not come back together.
+func backOff(repeats int) time.Duration {
+	d := min(100*time.Millisecond<<min(repeats, 6), 5*time.Second)
+	return d/2 + rand.N(d)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// attempt sends r once. Errors of the network are returned as they are.
+func (c *Client) attempt(ctx context.Context, s *session, r request, handle func(*answer) error) error {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := &watchdog{limit: c.options.Stall}
+	watch.timer = time.AfterFunc(watch.limit, func() { cancel(fmt.Errorf("%w for %v", errStalled, watch.limit)) })
+	defer watch.timer.Stop()
+
+	opts := ncw.RequestOpts{Operation: r.method, ObjectName: r.object, Parameters: r.params, Headers: ncw.Headers{}}
+	if !r.onAccount {
+		opts.Container = r.container
+	}
+	for k, v := range r.headers {
+		opts.Headers[k] = v
+	}
+	if r.method != http.MethodGet && r.method != http.MethodHead {
+		opts.Headers["Content-Length"] = strconv.Itoa(len(r.body)) // else ncw sends chunks
+	}
+	if len(r.body) > 0 {
+		opts.Body = &watched{bytes.NewReader(r.body), watch}
+	}
+	resp, _, err := s.conn.Call(ctx, s.url, opts)
+	if err == nil {
+		defer resp.Body.Close()
+		if handle == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+		} else {
+			err = handle(&answer{resp, watched{resp.Body, watch}})
+		}
+	}
+	if err != nil && context.Cause(ctx) != nil {
+		return context.Cause(ctx) // says more than the network's error
+	}
+	return r.explain(err)
+}
+
+// explain turns a status that ncw reports as an error into an [*Error].
+func (r request) explain(err error) error {
+	var status *ncw.Error
+	switch {
+	case errors.Is(err, errAnswer):
+		return r.fail(ErrRejected, 0, err)
+	case !errors.As(err, &status):
+		return err
+	}
+	kind := r.meaning[status.StatusCode]
+	if kind == nil {
+		kind = kindOf(status.StatusCode)
+	}
+	return r.fail(kind, status.StatusCode, detail(err, status))
+}
+
+var markup = regexp.MustCompile(`<[^>]*>`)
+
+// detail is what the server wrote besides the status, without its markup.
+func detail(err error, status *ncw.Error) error {
+	text := strings.TrimPrefix(err.Error(), status.Error())
+	text = strings.Join(strings.Fields(markup.ReplaceAllString(strings.TrimPrefix(text, ":"), " ")), " ")
+	if text == "" {
+		return nil
+	}
+	return errors.New(text)
+}
+
+// watchdog ends an attempt when no byte moved in either direction for limit.
+// ncw's own time-outs are of no use here: they leave a goroutine behind that may
+// still write to the caller's buffer.
+type watchdog struct {
+	timer *time.Timer
+	limit time.Duration
+}
+
+// watched is a reader whose progress is reported to a watchdog.
+type watched struct {
+	io.Reader
+	dog *watchdog
+}
+
+func (w watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if n > 0 {
+		w.dog.timer.Reset(w.dog.limit)
+	}
+	return n, err
+}
+
+// answer is a response of status 2xx whose body is watched.
+type answer struct {
+	*http.Response
+	watched
+}
+
+// read reads a body of n bytes, into buf if it is large enough.
+func (a *answer) read(buf []byte, n int64) ([]byte, error) {
+	if int64(cap(buf)) < n {
+		buf = make([]byte, n)
+	}
+	if _, err := io.ReadFull(a, buf[:n]); err != nil {
+		return nil, fmt.Errorf("body of %d bytes: %w", n, err)
+	}
+	return buf[:n], nil
+}
+
+// info describes the object that the answer is about. Its size is that of the
+// body, which is the whole object's unless a range was asked for.
+func (a *answer) info(name string) (Info, error) {
+	if a.ContentLength < 0 {
+		return Info{}, fmt.Errorf("%w: no Content-Length", errAnswer)
+	}
+	modified, err := http.ParseTime(a.Header.Get("Last-Modified"))
+	if err != nil {
+		return Info{}, fmt.Errorf("%w: Last-Modified: %w", errAnswer, err)
+	}
+	return Info{
+		Name:     name,
+		Size:     a.ContentLength,
+		ETag:     strings.Trim(a.Header.Get("Etag"), `"`),
+		Modified: modified,
+	}, nil
+}
