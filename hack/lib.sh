@@ -54,3 +54,11 @@ apt_install() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		-o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
+
+# use_tools puts the tools pinned in hack/tools on PATH, built in the tree's .cache.
+use_tools() {
+	local bin
+	bin=$PWD/.cache/tools
+	GOBIN=$bin go -C hack/tools install tool || die "cannot build the tools of hack/tools: they come through the Go module proxy"
+	PATH=$bin:$PATH
+}

@@ -1,0 +1,52 @@
+# make help lists the targets. Everything that is more than a command is in hack/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build test race lint generate verify demo conformance sanity sanity-live swift-up swift-down clean distclean need-go
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+need-go:
+	@command -v go >/dev/null || { echo "make: there is no Go: install Go 1.26 or newer and put it on PATH" >&2; exit 1; }
+
+build: need-go ## bin/csi-swiftblock, static
+	CGO_ENABLED=0 go build -trimpath -ldflags=-s -o bin/ ./cmd/...
+
+demo: need-go ## the whole product once, with real parts (SWIFT=real: on OpenStack Swift)
+	@hack/demo.sh
+
+test: need-go ## every proof: unit tests with -race, Swift, csi-sanity, iSCSI conformance, demo
+	@hack/test.sh
+
+race: need-go ## the unit tests, with the race detector
+	@hack/test.sh race
+
+conformance: need-go ## libiscsi's suite against our target and tgt
+	@hack/test.sh conformance
+
+sanity: need-go ## csi-sanity against the driver in one process
+	@hack/test.sh sanity
+
+sanity-live: need-go ## csi-sanity against the real processes and a kernel initiator
+	@hack/test.sh sanity-live
+
+lint: need-go ## formatting, vet, staticcheck, shellcheck, file lengths
+	@hack/lint.sh
+
+generate: need-go ## what is generated: the wire protocol
+	@hack/generate.sh
+
+verify: need-go ## that what is generated is up to date, and go.mod tidy
+	@hack/verify.sh
+
+swift-up: ## a real OpenStack Swift on loopback, from Debian's packages
+	@hack/swift.sh up
+
+swift-down: ## stops it
+	@hack/swift.sh down
+
+clean: ## what was built in this tree
+	rm -rf bin .cache
+
+distclean: clean ## and the guest, which other clones share
+	test/guest/guest.sh clean

@@ -1,0 +1,90 @@
+#!/bin/bash
+# demo.sh: the whole product once, with real parts: csi-swiftblock demo, on this machine
+# if its kernel has an iSCSI initiator, else in the guest of test/guest.
+#
+#   SWIFT=real       on a real OpenStack Swift (hack/swift.sh) instead of the embedded one
+#   DEMO_ON=guest    in the guest even where the machine could; DEMO_ON=host: only here
+#
+# It fails if the kernel that ran it logged an I/O error.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+logs=.cache/demo
+netns=
+swift_address=127.0.0.1
+
+main() {
+	need_root "the demo"
+	mkdir -p "$logs"
+	trap clean_up EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	local began=$EPOCHREALTIME on=${DEMO_ON:-}
+	if [ -z "$on" ]; then
+		if has_initiator; then on=host; else on=guest; fi
+	fi
+	case $on in
+	guest)
+		has_initiator || say "this kernel has no iSCSI initiator: the demo runs in a guest that has one"
+		test/guest/guest.sh build &
+		make -s build
+		wait $! || exit 1
+		[ "${SWIFT:-}" != real ] || { netns=swiftblock-$$ swift_address=10.77.0.1 && test/guest/guest.sh net up "$netns"; }
+		;;
+	host)
+		need_packages open-iscsi e2fsprogs
+		make -s build
+		;;
+	*) die "DEMO_ON=$on: it is guest or host" ;;
+	esac
+	swift_up
+	say "set up in $(seconds_since "$began") s"
+
+	"demo_on_$on"
+	if grep -E 'I/O error|(EXT4|XFS).*[Ee]rror|Call Trace' "$logs/kernel.log" >&2; then
+		die "the kernel logged the errors above (all of it: $logs/kernel.log)"
+	fi
+	say "no I/O error in the kernel's log; $(seconds_since "$began") s in all"
+}
+
+has_initiator() { [ -e /sys/class/iscsi_transport/tcp ] || modprobe -q iscsi_tcp 2>/dev/null; }
+
+demo_on_guest() {
+	local network=()
+	[ -z "$netns" ] || network=(-n "$netns")
+	test/guest/guest.sh run -l "$logs/kernel.log" "${network[@]}" -- \
+		env "${swift[@]}" bin/csi-swiftblock demo --state /var/lib/csi-swiftblock
+}
+
+demo_on_host() {
+	local mark="csi-swiftblock demo $$" status=0
+	echo "$mark" >/dev/kmsg
+	env "${swift[@]}" bin/csi-swiftblock demo --state /var/lib/csi-swiftblock-demo || status=$?
+	dmesg | sed "1,/$mark/d" >"$logs/kernel.log"
+	return $status
+}
+
+# swift_up sets swift to the environment that names the store: empty for the embedded one,
+# which the demo starts itself.
+swift_up() {
+	swift=()
+	[ "${SWIFT:-}" = real ] || return 0
+	export SWIFT_DIR SWIFT_ADDR=$swift_address
+	SWIFT_DIR=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
+	beside_guest hack/swift.sh up
+	mapfile -t swift < <(hack/swift.sh env)
+}
+
+# beside_guest COMMAND...: runs it where the guest can reach it.
+beside_guest() {
+	if [ -n "$netns" ]; then nsenter "--net=/run/netns/$netns" "$@"; else "$@"; fi
+}
+
+clean_up() {
+	[ -z "${SWIFT_DIR:-}" ] || { hack/swift.sh down && rm -rf "$SWIFT_DIR"; }
+	[ -z "$netns" ] || test/guest/guest.sh net down "$netns"
+}
+
+main

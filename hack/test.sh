@@ -1,0 +1,80 @@
+#!/bin/bash
+# test.sh [STAGE...]: the proofs, all of them or those named. Every stage prints its
+# output, and at the end stands one line for each. A stage that fails does not stop the
+# next; the exit status is 1 then.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+stages=(race swift sanity conformance demo sanity-live)
+
+# Debian packages of a stage. Those of all stages are installed at once: much the fastest.
+declare -A packages=(
+	[race]="gcc libc6-dev"
+	[swift]="python3-swift memcached curl"
+	[conformance]="tgt libiscsi-bin"
+	[demo]="mmdebstrap gcc libc6-dev"
+)
+
+logs=.cache/test
+summary=()
+failed=0
+
+main() {
+	[ $# = 0 ] || stages=("$@")
+	mkdir -p "$logs"
+	use_tools
+	local stage needed=()
+	for stage in "${stages[@]}"; do
+		read -ra more <<<"${packages[$stage]:-}"
+		needed+=("${more[@]}")
+	done
+	need_packages "${needed[@]}"
+	# The guest is built while the first stages run; the demo waits for it.
+	case " ${stages[*]} " in *" demo "*) test/guest/guest.sh build >"$logs/guest.log" 2>&1 & ;; esac
+	for stage in "${stages[@]}"; do prove "$stage"; done
+	wait
+	printf '\n=== summary\n'
+	printf '%s\n' "${summary[@]}"
+	exit $failed
+}
+
+# prove STAGE runs it and notes its result: the last line "STAGE: …" that it printed, or
+# the sum of its tests.
+prove() {
+	local stage=$1 began=$EPOCHREALTIME verdict=ok result
+	printf '\n=== %s\n' "$stage"
+	run "$stage" 2>&1 | tee "$logs/$stage.log" || { verdict=FAILED && failed=1; }
+	result=$(sed -nE "s/^ *$stage: //p" "$logs/$stage.log" | tail -n 1)
+	[ -n "$result" ] || result=$(grep '^DONE' "$logs/$stage.log" | tail -n 1) || true
+	summary+=("$(printf '%-12s %-7s %6s s  %s' "$stage" "$verdict" "$(seconds_since "$began")" "$result")")
+}
+
+run() {
+	case $1 in
+	race) go vet ./... && gotest -race ./cmd/... ./pkg/... ;;
+	swift) on_swift gotest -count=1 ./pkg/swift/... ./pkg/volume/... ;;
+	sanity) gotest -count=1 ./test/sanity ;;
+	conformance) gotest -count=1 -timeout 15m ./test/conformance ;;
+	demo) hack/demo.sh ;;
+	*) die "no stage $1: there are ${!packages[*]}" ;;
+	esac
+}
+
+gotest() { gotestsum --format pkgname --hide-summary skipped -- "$@"; }
+
+# on_swift COMMAND...: runs it with a real Swift of its own that ST_AUTH, ST_USER and
+# ST_KEY name.
+on_swift() (
+	SWIFT_DIR=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
+	export SWIFT_DIR
+	trap 'hack/swift.sh down; rm -rf "$SWIFT_DIR"' EXIT
+	trap 'exit 130' INT TERM
+	hack/swift.sh up || exit 1
+	mapfile -t names < <(hack/swift.sh env)
+	export "${names[@]}"
+	"$@"
+)
+
+main "$@"

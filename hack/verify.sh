@@ -1,0 +1,19 @@
+#!/bin/bash
+# verify.sh: go.mod is tidy and generated code is what its sources generate. Works on a
+# copy: the tree stays as it is.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+go mod tidy -diff || die "go.mod is not tidy: run go mod tidy"
+go mod verify >/dev/null || die "a module is not what go.sum says"
+
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy"
+git -C "$copy" init -q
+git -C "$copy" add -A
+"$copy/hack/generate.sh"
+git -C "$copy" diff --exit-code || die "generated code is out of date: run make generate and commit"
+say "tidy, and generated code is up to date"
