@@ -168,12 +168,13 @@ func readObject(a *answer, name string, o GetOptions) (Object, error) {
 	}
 	obj := Object{Info: info}
 	length := info.Size // of the body
-	if ranged := o.rangeHeader() != ""; ranged != (a.StatusCode == http.StatusPartialContent) {
-		return Object{}, fmt.Errorf("%w: status %d for range %q", errAnswer, a.StatusCode, o.rangeHeader())
-	} else if ranged {
+	switch ranged := o.rangeHeader() != ""; {
+	case ranged && a.StatusCode == http.StatusPartialContent:
 		if obj.Off, obj.Size, err = parseContentRange(a.Header.Get("Content-Range"), length); err != nil {
 			return Object{}, err
 		}
+	case ranged && !(o.Off < 0 && length == 0): // all of an empty object is its end
+		return Object{}, fmt.Errorf("%w: status %d for range %q", errAnswer, a.StatusCode, o.rangeHeader())
 	}
 	if length > MaxBody || o.Len > 0 && o.Off >= 0 && length > o.Len {
 		return Object{}, fmt.Errorf("%w: a body of %d bytes", errAnswer, length)

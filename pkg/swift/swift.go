@@ -54,8 +54,7 @@ type Store interface {
 	Put(ctx context.Context, container, name string, body []byte, o PutOptions) (etag string, err error)
 
 	// Get reads an object or a range of one. A range that ends past the object is
-	// cut short; one that starts past it, or any range of an empty object, is
-	// [ErrRange].
+	// cut short; one that starts at its end or later is [ErrRange].
 	Get(ctx context.Context, container, name string, o GetOptions) (Object, error)
 
 	// Head describes an object.

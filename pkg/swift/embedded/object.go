@@ -125,6 +125,9 @@ func byteRange(header string, size int64) (first, length int64, status int) {
 		if err != nil {
 			return 0, size, http.StatusOK
 		}
+		if size == 0 {
+			return 0, 0, http.StatusOK
+		}
 		first = max(0, size-int64(n))
 	default:
 		n, err := strconv.ParseUint(from, 10, 63)

@@ -124,7 +124,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(rw, "OK")
 		return
 	}
-	w, done := h.stats.observe(rw, r)
+	w, r, done := h.stats.observe(rw, r)
 	defer done()
 	if h.options.Latency > 0 {
 		select {

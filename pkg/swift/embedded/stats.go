@@ -42,12 +42,15 @@ func (s *stats) snapshot() Stats {
 	return counts
 }
 
-// observe counts a request until done is called.
-func (s *stats) observe(w http.ResponseWriter, r *http.Request) (_ http.ResponseWriter, done func()) {
+// observe counts what passes through the writer and request that it returns,
+// until done is called. It leaves r alone: net/http looks at r.Body to see whether
+// the client still waits for "100 Continue".
+func (s *stats) observe(w http.ResponseWriter, r *http.Request) (_ http.ResponseWriter, _ *http.Request, done func()) {
 	out := &countingWriter{ResponseWriter: w}
 	in := &countingBody{ReadCloser: r.Body}
+	r = r.WithContext(r.Context())
 	r.Body = in
-	return out, func() {
+	return out, r, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.counts == nil {

@@ -56,10 +56,15 @@ func NewClient(t testing.TB, cred swift.Credentials) *swift.Client {
 // ST_KEY name (hack/swift.sh starts one); without them the test is skipped.
 func NewRealStore(t testing.TB) swift.Store {
 	t.Helper()
+	return NewClient(t, realCredentials(t))
+}
+
+func realCredentials(t testing.TB) swift.Credentials {
+	t.Helper()
 	cred := swift.Credentials{Version: 1, AuthURL: os.Getenv("ST_AUTH"), User: os.Getenv("ST_USER"), Key: os.Getenv("ST_KEY")}
 	if cred.AuthURL == "" {
-		t.Skip("store: no real Swift: ST_AUTH is not set (hack/swift.sh up starts one)")
+		t.Skip("no real Swift: ST_AUTH is not set (hack/swift.sh up starts one)")
 	}
 	t.Logf("store: real OpenStack Swift at %s", cred.AuthURL)
-	return NewClient(t, cred)
+	return cred
 }
