@@ -6,7 +6,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
-go mod tidy -diff || die "go.mod is not tidy: run go mod tidy"
+go mod tidy -diff >/dev/null || die "go.mod is not tidy: run go mod tidy"
 go mod verify >/dev/null || die "a module is not what go.sum says"
 
 copy=$(mktemp -d)
