@@ -12,7 +12,8 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 . hack/lib.sh
 
 logs=.cache/demo
-netns=
+netns= # of the guest and its Swift
+iscsid= # its process, where we started it
 swift_address=127.0.0.1
 
 main() {
@@ -34,7 +35,7 @@ main() {
 		[ "${SWIFT:-}" != real ] || { netns=swiftblock-$$ swift_address=10.77.0.1 && test/guest/guest.sh net up "$netns"; }
 		;;
 	host)
-		need_packages open-iscsi e2fsprogs
+		need_packages open-iscsi e2fsprogs procps
 		make -s build
 		;;
 	*) die "DEMO_ON=$on: it is guest or host" ;;
@@ -60,6 +61,7 @@ demo_on_guest() {
 
 demo_on_host() {
 	local mark="csi-swiftblock demo $$" status=0
+	pgrep -x iscsid >/dev/null || { iscsid --foreground & iscsid=$!; }
 	echo "$mark" >/dev/kmsg
 	env "${swift[@]}" bin/csi-swiftblock demo --state /var/lib/csi-swiftblock-demo || status=$?
 	dmesg | sed "1,/$mark/d" >"$logs/kernel.log"
@@ -83,6 +85,7 @@ beside_guest() {
 }
 
 clean_up() {
+	[ -z "$iscsid" ] || kill "$iscsid"
 	[ -z "${SWIFT_DIR:-}" ] || { hack/swift.sh down && rm -rf "$SWIFT_DIR"; }
 	[ -z "$netns" ] || test/guest/guest.sh net down "$netns"
 }
