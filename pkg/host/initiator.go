@@ -56,34 +56,43 @@ type Initiator struct {
 	Sys, Dev string
 }
 
+// Device is the block device that the kernel made of a volume's LUN.
+type Device struct {
+	Path string // /dev/sdX
+	Size int64  // bytes
+}
+
 // Login returns the device of the volume's LUN, logging in first if there is no
 // session yet. Sessions of other epochs of the volume are torn down before that
 // (R7): what they held belongs to a journal that may no longer write.
-func (i *Initiator) Login(ctx context.Context, s Session) (device string, err error) {
+func (i *Initiator) Login(ctx context.Context, s Session) (device Device, err error) {
 	defer wrap(&err, "log in to", s.Volume)
 	if err := s.validate(); err != nil {
-		return "", err
+		return Device{}, err
 	}
 	if err := i.logout(ctx, s.Volume, s.IQN); err != nil {
-		return "", err
+		return Device{}, err
 	}
 	found, err := i.sessions(s.Volume)
 	if err != nil {
-		return "", err
+		return Device{}, err
 	}
 	if len(found) == 0 {
 		if err := i.connect(ctx, s); err != nil {
-			return "", err
+			return Device{}, err
 		}
 	}
 	disk, err := i.awaitDisk(ctx, s)
 	if err != nil {
-		return "", err
+		return Device{}, err
 	}
 	if err := disk.verify(s.Serial); err != nil {
-		return "", err
+		return Device{}, err
 	}
-	return disk.node, disk.waitForever()
+	if err := disk.waitForever(); err != nil {
+		return Device{}, err
+	}
+	return disk.device()
 }
 
 // connect makes the node record and logs in with it.
@@ -133,13 +142,13 @@ func (i *Initiator) logout(ctx context.Context, v ident.Volume, keep string) err
 }
 
 // Device returns the volume's block device, or ErrNotLoggedIn.
-func (i *Initiator) Device(v ident.Volume) (device string, err error) {
+func (i *Initiator) Device(v ident.Volume) (device Device, err error) {
 	defer wrap(&err, "find the device of", v)
 	disk, err := i.disk(v)
 	if err != nil {
-		return "", err
+		return Device{}, err
 	}
-	return disk.node, nil
+	return disk.device()
 }
 
 // Rescan makes the kernel ask the LUN for its size again, until it sees at least

@@ -13,10 +13,6 @@ import (
 	"k8s.io/mount-utils"
 )
 
-// ErrOccupied says that something else is mounted where we were asked to mount,
-// or the same thing differently.
-var ErrOccupied = errors.New("something else is mounted there")
-
 // Mounts mounts devices and binds them into pods. mountinfo is its only state.
 type Mounts struct {
 	Run Runner
@@ -27,22 +23,16 @@ type Mounts struct {
 // Mount is one line of the mount table.
 type Mount struct {
 	Point    string
-	ReadOnly bool // this mount, not the file system
-	FSType   string
+	ReadOnly bool   // this mount, not the file system
+	FSType   FSType // also of file systems that are not ours
 	device   string // major:minor of the file system
 	root     string // what of the file system is mounted
 }
 
-// At returns what is mounted at path, the topmost if several are; ok is false if
-// nothing is.
-func (m Mounts) At(path string) (found Mount, ok bool, err error) {
+// Mounted reports whether anything is mounted at path.
+func (m Mounts) Mounted(path string) (bool, error) {
 	table, err := m.table()
-	for _, mount := range slices.Backward(table) {
-		if mount.Point == path {
-			return mount, true, nil
-		}
-	}
-	return Mount{}, false, err
+	return slices.ContainsFunc(table, func(mount Mount) bool { return mount.Point == path }), err
 }
 
 // Of returns every mount of the device: of the file system on it, and of the
@@ -59,18 +49,15 @@ func (m Mounts) Of(device string) ([]Mount, error) {
 	return slices.DeleteFunc(table, func(mount Mount) bool { return !mount.holds(device, number) }), nil
 }
 
-// IsDevice reports whether what is mounted at path is the device: its file
-// system or its file.
-func (m Mounts) IsDevice(path, device string) (bool, error) {
-	mounts, err := m.Of(device)
-	return slices.ContainsFunc(mounts, func(mount Mount) bool { return mount.Point == path }), err
+// holds reports whether m is of the device: of the file system on it, or of the
+// device file, which mountinfo shows as the file "/sdb" of the file system that
+// /dev is.
+func (m Mount) holds(device, number string) bool {
+	return m.device == number || (m.FSType == "devtmpfs" || m.FSType == "tmpfs") && m.root == "/"+filepath.Base(device)
 }
 
-// holds tells a file system on the device from a bind mount of the device file,
-// which is a file "/sdb" of the devtmpfs.
-func (m Mount) holds(device, number string) bool {
-	return m.device == number || m.FSType == "devtmpfs" && m.root == "/"+filepath.Base(device)
-}
+// Filesystem tells a mounted file system from a device file.
+func (m Mount) Filesystem() bool { return m.FSType == Ext4 || m.FSType == XFS }
 
 // MountDevice mounts the file system on device at the directory target.
 func (m Mounts) MountDevice(ctx context.Context, device, target string, t FSType, options []string, readOnly bool) error {
@@ -139,26 +126,30 @@ func (m Mounts) mount(ctx context.Context, source, target, fsType string, option
 	return nil
 }
 
-// Unmount takes everything away that is mounted at target, and then target
-// itself, which must be empty. What is gone already is fine.
+// Unmount takes everything away that is mounted at target, if anything is.
 func (m Mounts) Unmount(ctx context.Context, target string) error {
 	if err := checkPath(target); err != nil {
 		return err
 	}
 	for {
-		_, mounted, err := m.At(target)
-		if err != nil {
+		mounted, err := m.Mounted(target)
+		if err != nil || !mounted {
 			return err
-		}
-		if !mounted {
-			break
 		}
 		if _, err := m.Run.Run(ctx, "umount", target); err != nil {
 			return err
 		}
 	}
+}
+
+// Remove unmounts target and then removes it. It is never removed recursively:
+// what is in it then was not put there by us.
+func (m Mounts) Remove(ctx context.Context, target string) error {
+	if err := m.Unmount(ctx, target); err != nil {
+		return err
+	}
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("nothing is mounted there any more, but: %w", err)
+		return err
 	}
 	return nil
 }
@@ -177,7 +168,7 @@ func (m Mounts) table() ([]Mount, error) {
 		table = append(table, Mount{
 			Point:    line.MountPoint,
 			ReadOnly: slices.Contains(line.MountOptions, "ro"),
-			FSType:   line.FsType,
+			FSType:   FSType(line.FsType),
 			device:   fmt.Sprintf("%d:%d", line.Major, line.Minor),
 			root:     line.Root,
 		})

@@ -203,6 +203,11 @@ func (d disk) size() (int64, error) {
 	return sectors * 512, err
 }
 
+func (d disk) device() (Device, error) {
+	size, err := d.size()
+	return Device{Path: d.node, Size: size}, err
+}
+
 func (d disk) rescan() error { return writeAttribute(d.scsi, "rescan", "1") }
 
 func (i *Initiator) sys() string {

@@ -1,0 +1,110 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// Nodes reaches the export processes for the catalog. Calls are rare, so each
+// has a connection of its own and none can be stale.
+type Nodes struct {
+	// ConnectTimeout is how long a node may take to accept a connection before
+	// it counts as unreachable; 0 is 10 seconds.
+	ConnectTimeout time.Duration
+}
+
+var _ catalog.Nodes = Nodes{}
+
+// Seal cuts v for snapshot s.
+func (n Nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s ident.Snapshot) (cut catalog.Cut, err error) {
+	err = n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
+		answer, err := exports.Seal(ctx, &wire.SealRequest{Volume: string(v), Snapshot: string(s)})
+		if err != nil {
+			return err
+		}
+		root, err := recordedRoot(answer.GetRoot())
+		if err != nil {
+			return err
+		}
+		if root == nil {
+			return fmt.Errorf("the cut names no root")
+		}
+		cut = catalog.Cut{Root: *root, Size: answer.GetSize()}
+		return nil
+	})
+	return cut, err
+}
+
+// Status tells which epoch of v the node holds.
+func (n Nodes) Status(ctx context.Context, endpoint string, v ident.Volume) (epoch ident.Epoch, err error) {
+	err = n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
+		answer, err := exports.Status(ctx, &wire.StatusRequest{Volume: string(v)})
+		if status.Code(err) == codes.NotFound {
+			return nil
+		}
+		epoch = recordedEpoch(answer.GetEpoch())
+		return err
+	})
+	return epoch, err
+}
+
+// Handover makes the node upload and close v.
+func (n Nodes) Handover(ctx context.Context, endpoint string, v ident.Volume) error {
+	return n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
+		_, err := exports.Detach(ctx, &wire.DetachRequest{Volume: string(v)})
+		return err
+	})
+}
+
+// call connects first and asks then: a node that answers "Swift is unavailable"
+// is not unreachable, and what it holds must not be given up (R6).
+func (n Nodes) call(ctx context.Context, endpoint string, f func(wire.ExportsClient) error) error {
+	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("node at %s: %w", endpoint, err)
+	}
+	defer conn.Close()
+	if err := n.connect(ctx, conn); err != nil {
+		return fmt.Errorf("node at %s: %w", endpoint, err)
+	}
+	if err := f(wire.NewExportsClient(conn)); err != nil {
+		return fmt.Errorf("node at %s: %w", endpoint, err)
+	}
+	return nil
+}
+
+func (n Nodes) connect(ctx context.Context, conn *grpc.ClientConn) error {
+	timeout := n.ConnectTimeout
+	if timeout == 0 {
+		timeout = 10 * time.Second
+	}
+	patience, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn.Connect()
+	for {
+		state := conn.GetState()
+		if state == connectivity.Ready {
+			return nil
+		}
+		if state == connectivity.TransientFailure || !conn.WaitForStateChange(patience, state) {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return catalog.ErrUnreachable
+		}
+		if state == connectivity.Idle {
+			conn.Connect()
+		}
+	}
+}

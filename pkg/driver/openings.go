@@ -1,0 +1,116 @@
+package driver
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// Epochs is the part of the catalog that says who may write.
+type Epochs interface {
+	Confirm(ctx context.Context, r catalog.Confirmation) (catalog.Opening, error)
+	Published(ctx context.Context, r catalog.Report) error
+	Closed(ctx context.Context, r catalog.Report) error
+}
+
+// Openings answers the export processes: it is the catalog over the wire.
+type Openings struct {
+	wire.UnimplementedOpeningsServer
+	epochs Epochs
+}
+
+// NewOpenings returns the service.
+func NewOpenings(epochs Epochs) *Openings { return &Openings{epochs: epochs} }
+
+// Register adds the service to a server.
+func (o *Openings) Register(s grpc.ServiceRegistrar) { wire.RegisterOpeningsServer(s, o) }
+
+// Confirm gives a journal its epoch (R5).
+func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.Opening, error) {
+	id, err := volumeID("volume", r.GetVolume())
+	if err != nil {
+		return nil, err
+	}
+	for field, value := range map[string]string{"node": r.GetNode(), "journal": r.GetJournal()} {
+		if err := checkText(field, value, maxString); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkText("endpoint", r.GetEndpoint(), maxPath); err != nil {
+		return nil, err
+	}
+	opening, err := o.epochs.Confirm(ctx, catalog.Confirmation{
+		Volume: id, Node: r.GetNode(), Endpoint: r.GetEndpoint(), Journal: r.GetJournal(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Opening{
+		Epoch:      wireEpoch(opening.Epoch),
+		Container:  opening.Container,
+		Head:       wireRoot(opening.Head),
+		Size:       opening.Size,
+		Parameters: opening.Parameters,
+	}, nil
+}
+
+// Published records a root of an open epoch.
+func (o *Openings) Published(ctx context.Context, r *wire.PublishedRequest) (*wire.PublishedResponse, error) {
+	report, err := report(r)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.PublishedResponse{}, o.epochs.Published(ctx, report)
+}
+
+// Closed ends an epoch with its last root (R6).
+func (o *Openings) Closed(ctx context.Context, r *wire.ClosedRequest) (*wire.ClosedResponse, error) {
+	report, err := report(r)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.ClosedResponse{}, o.epochs.Closed(ctx, report)
+}
+
+func report(r interface {
+	GetVolume() string
+	GetNode() string
+	GetJournal() string
+	GetRoot() *wire.Root
+}) (catalog.Report, error) {
+	id, err := volumeID("volume", r.GetVolume())
+	if err != nil {
+		return catalog.Report{}, err
+	}
+	root, err := recordedRoot(r.GetRoot())
+	return catalog.Report{Volume: id, Node: r.GetNode(), Journal: r.GetJournal(), Root: root}, err
+}
+
+func wireEpoch(e ident.Epoch) *wire.Epoch { return &wire.Epoch{Number: e.Number, Tag: e.Tag} }
+
+func recordedEpoch(e *wire.Epoch) ident.Epoch {
+	return ident.Epoch{Number: e.GetNumber(), Tag: e.GetTag()}
+}
+
+func wireRoot(r *authority.Root) *wire.Root {
+	if r == nil {
+		return nil
+	}
+	return &wire.Root{Container: r.Container, Epoch: wireEpoch(r.Epoch), Generation: r.Generation, Hash: r.Hash[:]}
+}
+
+func recordedRoot(r *wire.Root) (*authority.Root, error) {
+	if r == nil {
+		return nil, nil
+	}
+	root := &authority.Root{Container: r.GetContainer(), Epoch: recordedEpoch(r.GetEpoch()), Generation: r.GetGeneration()}
+	if copy(root.Hash[:], r.GetHash()) != len(root.Hash) || len(r.GetHash()) != len(root.Hash) {
+		return nil, invalid("root.hash", "has %d bytes, want %d", len(r.GetHash()), len(root.Hash))
+	}
+	return root, nil
+}

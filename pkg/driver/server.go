@@ -1,0 +1,129 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+// maxRequest bounds a request, in bytes; the largest field of CSI is 4 KiB.
+const maxRequest = 1 << 20
+
+// stopWait is how long calls may go on after the server was told to stop.
+const stopWait = 10 * time.Second
+
+// Serve answers on endpoint until ctx ends: "unix:///path" or "host:port". Each
+// of the register functions adds one service.
+func Serve(ctx context.Context, endpoint string, log *slog.Logger, register ...func(grpc.ServiceRegistrar)) error {
+	listener, err := listen(endpoint)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, listener, log, register...)
+}
+
+func serve(ctx context.Context, listener net.Listener, log *slog.Logger, register ...func(grpc.ServiceRegistrar)) error {
+	locks := newLocks()
+	server := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.ChainUnaryInterceptor(logged(log), recovered(log), coded, locks.exclusive),
+	)
+	for _, add := range register {
+		add(server)
+	}
+	stopped := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(stopWait, server.Stop)
+		defer timer.Stop()
+		server.GracefulStop()
+	})
+	defer stopped()
+	err := server.Serve(listener)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// listen takes the place of a socket that a process left behind when it died,
+// never of one that somebody answers on.
+func listen(endpoint string) (net.Listener, error) {
+	path, isUnix := strings.CutPrefix(endpoint, "unix://")
+	if !isUnix {
+		return net.Listen("tcp", endpoint)
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("listen on %s: it exists and is not a socket; choose another path or remove it", path)
+	default:
+		if conn, err := net.Dial("unix", path); err == nil {
+			conn.Close()
+			return nil, fmt.Errorf("listen on %s: another process answers there; stop it first", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	return net.Listen("unix", path)
+}
+
+// logged writes one line per call. The caller gives no operation id, so each
+// call gets one of its own, and hands it on to nobody but the log.
+func logged(log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		start := time.Now()
+		log := log.With("call", info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:], "op", fmt.Sprintf("%016x", ident.Random64()))
+		if id := subject(req); id != "" {
+			log = log.With("id", id)
+		}
+		answer, err := next(ctx, req)
+		log = log.With("duration", time.Since(start).Round(time.Microsecond))
+		switch code := status.Code(err); code {
+		case codes.OK:
+			log.Debug("done")
+		case codes.Internal, codes.Unknown, codes.DataLoss:
+			log.Error("failed", "code", code, "error", err)
+		default:
+			log.Warn("refused", "code", code, "error", err)
+		}
+		return answer, err
+	}
+}
+
+// recovered keeps the process alive when a handler panics: the other volumes of
+// the node need it.
+func recovered(log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (answer any, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				log.Error("panic", "call", info.FullMethod, "panic", p, "stack", string(debug.Stack()))
+				answer, err = nil, status.Errorf(codes.Internal, "%s: internal error, see the log", info.FullMethod)
+			}
+		}()
+		return next(ctx, req)
+	}
+}
+
+func coded(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	answer, err := next(ctx, req)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return answer, nil
+}

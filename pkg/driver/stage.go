@@ -1,0 +1,200 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/host"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// NodeStageVolume brings a volume from its epoch to its mount point:
+//
+//	epoch confirmed, journal open, LUN exported   Exports.Attach
+//	session of another epoch gone, logged in      Initiator.Login
+//	formatted, once in the volume's life          format
+//	checked, mounted, as large as the volume      mountStaged
+//
+// Each step finds what an earlier call has done.
+func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+	s, err := staging(r)
+	if err != nil {
+		return nil, err
+	}
+	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{Volume: string(s.volume)})
+	if err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	device, err := n.config.Initiator.Login(ctx, host.Session{
+		Volume:     s.volume,
+		Portal:     export.GetPortal(),
+		IQN:        export.GetIqn(),
+		LUN:        int(export.GetLun()),
+		Serial:     export.GetSerial(),
+		CHAPUser:   export.GetChapUser(),
+		CHAPSecret: export.GetChapSecret(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	// A session that was there before may not know that the volume has grown.
+	if err := n.config.Initiator.Rescan(ctx, s.volume, export.GetSize()); err != nil {
+		return nil, err
+	}
+	if err := n.format(ctx, s, device.Path, export.GetFormatted()); err != nil {
+		return nil, err
+	}
+	if !s.use.block {
+		if err := n.mountStaged(ctx, s, device.Path); err != nil {
+			return nil, err
+		}
+	}
+	return &csi.NodeStageVolumeResponse{}, nil
+}
+
+type staged struct {
+	volume ident.Volume
+	path   string
+	use    access
+	fsType host.FSType
+}
+
+func staging(r *csi.NodeStageVolumeRequest) (s staged, err error) {
+	if err := checkText("volume_id", r.GetVolumeId(), maxString); err != nil {
+		return s, err
+	}
+	if s.path, err = absolutePath("staging_target_path", r.GetStagingTargetPath()); err != nil {
+		return s, err
+	}
+	if s.use, err = capability(r.GetVolumeCapability()); err != nil {
+		return s, err
+	}
+	name := s.use.fsType
+	if name == "" {
+		name = r.GetVolumeContext()[contextFSType]
+	}
+	if s.fsType, err = host.ParseFSType(name); err != nil {
+		return s, invalid("volume_context."+contextFSType, "%v", err)
+	}
+	s.use.readOnly = s.use.readOnly || r.GetPublishContext()[contextReadOnly] == "true"
+	s.volume, err = volumeID("volume_id", r.GetVolumeId())
+	return s, err
+}
+
+// format makes the file system of a volume that never had one. What decides is
+// the volume's own mark, which is exactly as old as its data, never what the
+// device looks like: a read error must not look like an empty device. A mkfs
+// that was interrupted is undone and started again. What a raw block volume
+// holds is its user's, and is never formatted later on either.
+func (n *Node) format(ctx context.Context, s staged, device string, mark wire.Formatted) error {
+	if mark == wire.Formatted_FORMATTED_DONE {
+		return nil
+	}
+	if mark == wire.Formatted_FORMATTED_BEGUN {
+		if err := n.config.Filesystems.Wipe(ctx, device); err != nil {
+			return err
+		}
+	}
+	if !s.use.block {
+		if err := n.mark(ctx, s.volume, wire.Formatted_FORMATTED_BEGUN); err != nil {
+			return err
+		}
+		if err := n.config.Filesystems.Make(ctx, device, s.fsType); err != nil {
+			return err
+		}
+	}
+	if err := n.config.Filesystems.Flush(ctx, device); err != nil {
+		return err
+	}
+	return n.mark(ctx, s.volume, wire.Formatted_FORMATTED_DONE)
+}
+
+func (n *Node) mark(ctx context.Context, v ident.Volume, mark wire.Formatted) error {
+	_, err := n.config.Exports.SetFormatted(ctx, &wire.SetFormattedRequest{Volume: string(v), Formatted: mark})
+	if err != nil {
+		return fmt.Errorf("mark as %v: %w", mark, err)
+	}
+	return nil
+}
+
+// mountStaged mounts the volume's file system at the staging path.
+func (n *Node) mountStaged(ctx context.Context, s staged, device string) error {
+	mounts, err := n.config.Mounts.Of(device)
+	if err != nil {
+		return err
+	}
+	t, err := n.config.Filesystems.Type(ctx, device)
+	if err != nil {
+		return err
+	}
+	if s.use.fsType != "" && t != s.fsType {
+		return fmt.Errorf("it holds %s, not %s: %w", t, s.fsType, host.ErrNoFilesystem)
+	}
+	if !mountedAt(mounts, s.path) {
+		// The device of another epoch, which Login has taken away, may still be
+		// mounted here.
+		if err := n.config.Mounts.Unmount(ctx, s.path); err != nil {
+			return err
+		}
+		if err := n.config.Filesystems.Check(ctx, device, t); err != nil {
+			return err
+		}
+		if err := n.config.Mounts.MountDevice(ctx, device, s.path, t, s.use.flags, s.use.readOnly); err != nil {
+			return err
+		}
+	}
+	if s.use.readOnly {
+		return nil
+	}
+	return n.config.Filesystems.Grow(ctx, device, s.path, t)
+}
+
+// NodeUnstageVolume undoes NodeStageVolume in the opposite order and returns
+// when everything that was written is in Swift and the epoch is closed (R6).
+func (n *Node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	path, err := absolutePath("staging_target_path", r.GetStagingTargetPath())
+	if err != nil {
+		return nil, err
+	}
+	v, err := volumeID("volume_id", r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	if err := n.config.Mounts.Unmount(ctx, path); err != nil {
+		return nil, err
+	}
+	if err := n.logout(ctx, v); err != nil {
+		return nil, err
+	}
+	if _, err := n.config.Exports.Detach(ctx, &wire.DetachRequest{Volume: string(v)}); err != nil {
+		return nil, fmt.Errorf("detach: %w", err)
+	}
+	return &csi.NodeUnstageVolumeResponse{}, nil
+}
+
+// logout takes the device away that nobody uses any more.
+func (n *Node) logout(ctx context.Context, v ident.Volume) error {
+	device, err := n.config.Initiator.Device(v)
+	switch {
+	case errors.Is(err, host.ErrNotLoggedIn):
+		// Perhaps a session without a device, or a node record.
+	case err != nil:
+		return err
+	default:
+		mounts, err := n.config.Mounts.Of(device.Path)
+		if err != nil {
+			return err
+		}
+		if len(mounts) > 0 {
+			return fmt.Errorf("at %s: %w", mounts[0].Point, errMounted)
+		}
+		if err := n.config.Filesystems.Flush(ctx, device.Path); err != nil {
+			return err
+		}
+	}
+	return n.config.Initiator.Logout(ctx, v)
+}
