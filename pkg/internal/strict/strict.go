@@ -40,6 +40,9 @@ func (r *Reader) End() error {
 	return r.err
 }
 
+// Len returns the number of bytes left.
+func (r *Reader) Len() int { return len(r.rest) }
+
 // Bytes reads n bytes, which share the reader's memory.
 func (r *Reader) Bytes(n int) []byte {
 	if n < 0 || n > len(r.rest) {
