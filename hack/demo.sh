@@ -12,9 +12,10 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 . hack/lib.sh
 
 logs=.cache/demo
-netns= # of the guest and its Swift
+netns= # of the guest and of its Swift
 iscsid= # its process, where we started it
-swift_address=127.0.0.1
+swift=() # environment that names the store: empty for the one that the demo brings
+swift_directory=
 
 main() {
 	need_root "the demo"
@@ -29,10 +30,9 @@ main() {
 	case $on in
 	guest)
 		has_initiator || say "this kernel has no iSCSI initiator: the demo runs in a guest that has one"
-		test/guest/guest.sh build &
+		guest_begin
 		make -s build
-		wait $! || exit 1
-		[ "${SWIFT:-}" != real ] || { netns=swiftblock-$$ swift_address=10.77.0.1 && test/guest/guest.sh net up "$netns"; }
+		guest_await || exit 1
 		;;
 	host)
 		need_packages open-iscsi e2fsprogs procps
@@ -40,7 +40,7 @@ main() {
 		;;
 	*) die "DEMO_ON=$on: it is guest or host" ;;
 	esac
-	swift_up
+	[ "${SWIFT:-}" != real ] || real_swift "$on"
 	say "set up in $(seconds_since "$began") s"
 
 	"demo_on_$on"
@@ -68,25 +68,23 @@ demo_on_host() {
 	return $status
 }
 
-# swift_up sets swift to the environment that names the store: empty for the embedded one,
-# which the demo starts itself.
-swift_up() {
-	swift=()
-	[ "${SWIFT:-}" = real ] || return 0
-	export SWIFT_DIR SWIFT_ADDR=$swift_address
-	SWIFT_DIR=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
-	beside_guest hack/swift.sh up
-	mapfile -t swift < <(hack/swift.sh env)
-}
-
-# beside_guest COMMAND...: runs it where the guest can reach it.
-beside_guest() {
-	if [ -n "$netns" ]; then nsenter "--net=/run/netns/$netns" "$@"; else "$@"; fi
+# real_swift ON starts a Swift where the demo can reach it: a guest shares a network
+# namespace with it.
+real_swift() {
+	swift_directory=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
+	if [ "$1" = guest ]; then
+		test/guest/guest.sh net up "swiftblock-$$"
+		netns=swiftblock-$$
+		swift_up "$swift_directory" 10.77.0.1 nsenter "--net=/run/netns/$netns"
+	else
+		swift_up "$swift_directory"
+	fi
 }
 
 clean_up() {
+	guest_abandon
 	[ -z "$iscsid" ] || kill "$iscsid"
-	[ -z "${SWIFT_DIR:-}" ] || { hack/swift.sh down && rm -rf "$SWIFT_DIR"; }
+	[ -z "$swift_directory" ] || swift_wipe "$swift_directory"
 	[ -z "$netns" ] || test/guest/guest.sh net down "$netns"
 }
 

@@ -62,3 +62,37 @@ use_tools() {
 	GOBIN=$bin go -C hack/tools install tool || die "cannot build the tools of hack/tools: they come through the Go module proxy"
 	PATH=$bin:$PATH
 }
+
+# swift_up DIRECTORY [ADDRESS [COMMAND...]]: starts a real Swift that keeps everything in
+# DIRECTORY and sets swift to the environment that names it. COMMAND, if given, is put
+# before hack/swift.sh: nsenter, say. swift_wipe DIRECTORY ends and removes it.
+swift_up() {
+	local said
+	# A range of ports of its own, so that several may run; swift.sh refuses one in use.
+	said=$(env "ROOT=$1" "BIND=${2:-127.0.0.1}" "PORT=${PORT:-$((20000 + RANDOM % 80 * 100))}" "${@:3}" hack/swift.sh up) ||
+		die "no Swift: see above"
+	# shellcheck disable=SC2034 # for the caller
+	read -ra swift <<<"$said"
+}
+
+swift_wipe() { ROOT=$1 hack/swift.sh wipe; }
+
+# guest_begin starts to build the guest while the caller does something else; guest_await
+# waits until it is there; guest_abandon ends a build that is still going on. A background
+# job ignores Ctrl-C, so it gets a process group of its own to be ended by.
+guest_begin() {
+	set -m
+	test/guest/guest.sh build &
+	building=$!
+	set +m
+}
+
+guest_await() {
+	local guest=$building
+	building=
+	wait "$guest"
+}
+
+guest_abandon() {
+	[ -z "${building:-}" ] || kill -- "-$building" 2>/dev/null || true
+}

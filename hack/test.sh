@@ -32,9 +32,11 @@ main() {
 	done
 	need_packages "${needed[@]}"
 	# The guest is built while the first stages run; the demo waits for it.
-	case " ${stages[*]} " in *" demo "*) test/guest/guest.sh build >"$logs/guest.log" 2>&1 & ;; esac
+	trap guest_abandon EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	case " ${stages[*]} " in *" demo "*) guest_begin 2>"$logs/guest.log" ;; esac
 	for stage in "${stages[@]}"; do prove "$stage"; done
-	wait
 	printf '\n=== summary\n'
 	printf '%s\n' "${summary[@]}"
 	exit $failed
@@ -67,13 +69,11 @@ gotest() { gotestsum --format pkgname --hide-summary skipped -- "$@"; }
 # on_swift COMMAND...: runs it with a real Swift of its own that ST_AUTH, ST_USER and
 # ST_KEY name.
 on_swift() (
-	SWIFT_DIR=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
-	export SWIFT_DIR
-	trap 'hack/swift.sh down; rm -rf "$SWIFT_DIR"' EXIT
+	directory=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
+	trap 'swift_wipe "$directory"' EXIT
 	trap 'exit 130' INT TERM
-	hack/swift.sh up || exit 1
-	mapfile -t names < <(hack/swift.sh env)
-	export "${names[@]}"
+	swift_up "$directory"
+	export "${swift[@]}"
 	"$@"
 )
 

@@ -23,13 +23,14 @@ build() {
 	local began=$EPOCHREALTIME
 	need_packages mmdebstrap gcc libc6-dev
 	say "building the guest (about a minute)"
-	rm -rf "$guests"/new.*
-	local new
+	rm -rf --one-file-system "$guests"/new.*
 	new=$(mktemp -d "$guests/new.XXXXXX")
+	trap 'rm -rf --one-file-system "$new"' EXIT
 	chmod 755 "$new"
 	gcc -O2 -Wall -shared -fPIC -o "$new/fpstate.so" "$here/fpstate.c" || die "cannot compile fpstate.c: see above"
 	build_rootfs "$new/rootfs"
 	mv "$new" "$guest"
+	trap - EXIT
 	flock -u 8
 	say "built in $(seconds_since "$began") s: $(du -sh "$guest" | cut -f1)"
 }
