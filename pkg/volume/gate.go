@@ -34,7 +34,7 @@ func (g *gate) enter(ctx context.Context) error {
 		select {
 		case <-hold:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 	}
 }
@@ -98,7 +98,7 @@ func (g *gate) wait(ctx context.Context) error {
 	case <-idle:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 

@@ -1,9 +1,27 @@
 package volume
 
-import "github.com/swiftblock/csi-swiftblock/pkg/chunks"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
 
-// slot is what one object holds of one 512 KiB region of one chunk: sorted,
-// disjoint extents, with their data, verified.
+	"golang.org/x/sync/errgroup"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/cache"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// A chunk is read, and kept in the cache, in regions of one slot.
+const (
+	regionSize = chunks.SlotSize
+	regions    = chunks.Size / regionSize
+)
+
+// slot is what one object holds of one region of one chunk: sorted, disjoint
+// extents with their data, verified. It is shared and never modified.
 type slot []chunks.Extent
 
 // bytes returns the memory that s occupies.
@@ -13,4 +31,178 @@ func (s slot) bytes() int64 {
 		n += int64(len(e.Data)) + 48
 	}
 	return n
+}
+
+// slotKey names the slot of a region. There are fewer than 2^25 in a volume.
+func slotKey(at snapshots.Location, chunk uint64, region uint32) cache.Key {
+	return cache.Key{Container: at.Container, Object: at.Name, Slot: uint32(chunk)*regions + region}
+}
+
+// objects reads immutable objects through the cache.
+type objects struct {
+	store *patient
+	cache *Cache
+}
+
+func newObjects(c Config) *objects {
+	return &objects{&patient{Store: c.Store, pause: c.pause, missing: c.Missing}, c.Cache}
+}
+
+// entry looks a chunk up in a table.
+func (o *objects) entry(ctx context.Context, t *snapshots.Table, chunk uint64) (e snapshots.Entry, err error) {
+	err = proven(ctx, func() error {
+		e, err = t.Entry(ctx, chunk)
+		return err
+	})
+	return e, err
+}
+
+// slots fills into with the slots of the regions of chunk from first on. Those
+// that the cache lacks are fetched with one range GET for each run of them.
+func (o *objects) slots(ctx context.Context, at snapshots.Location, chunk uint64, first uint32, into []slot) error {
+	for i := 0; i < len(into); {
+		kept, ok := o.cache.slots.Peek(slotKey(at, chunk, first+uint32(i)))
+		if ok {
+			into[i] = kept
+			i++
+			continue
+		}
+		n := 1
+		for i+n < len(into) {
+			if _, ok := o.cache.slots.Peek(slotKey(at, chunk, first+uint32(i+n))); ok {
+				break
+			}
+			n++
+		}
+		if err := o.fetch(ctx, at, chunk, first+uint32(i), into[i:i+n]); err != nil {
+			return err
+		}
+		i += n
+	}
+	return nil
+}
+
+// fetch fills into with a run of slots. However many want one of them, it is
+// fetched once: whoever asked first fetches the whole run, the others wait.
+func (o *objects) fetch(ctx context.Context, at snapshots.Location, chunk uint64, first uint32, into []slot) error {
+	if len(into) == 1 {
+		return shared(ctx, o.cache.slots, slotKey(at, chunk, first), &into[0], func(ctx context.Context) (slot, error) {
+			run, err := o.load(ctx, at, chunk, first, 1)
+			if err != nil {
+				return nil, err
+			}
+			return run[0], nil
+		})
+	}
+	load := sync.OnceValues(func() ([]slot, error) { return o.load(ctx, at, chunk, first, uint32(len(into))) })
+	var g errgroup.Group
+	for i := range into {
+		g.Go(func() error {
+			return shared(ctx, o.cache.slots, slotKey(at, chunk, first+uint32(i)), &into[i], func(context.Context) (slot, error) {
+				run, err := load()
+				if err != nil {
+					return nil, err
+				}
+				return run[i], nil
+			})
+		})
+	}
+	return g.Wait()
+}
+
+// shared gets a value through a cache. The end of another waiter's context, when
+// it was the one that fetched, is not the end of this one.
+func shared[V any](ctx context.Context, c *cache.Cache[V], key cache.Key, into *V, fetch func(context.Context) (V, error)) error {
+	for {
+		v, err := c.Get(ctx, key, fetch)
+		if err == nil {
+			*into = v
+			return nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// load fetches, verifies and decodes n slots with one range GET, none if nothing
+// is stored for them.
+func (o *objects) load(ctx context.Context, at snapshots.Location, chunk uint64, first, n uint32) ([]slot, error) {
+	x, err := o.index(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	frames := x.Frames(chunk, first*regionSize, n*regionSize)
+	pos, size := chunks.Span(frames)
+	run := make([]slot, n)
+	err = proven(ctx, func() error {
+		var stored []byte
+		if size > 0 {
+			obj, err := o.store.Get(ctx, at.Container, at.Name, swift.GetOptions{Off: pos, Len: size})
+			if err != nil {
+				return err
+			}
+			if int64(len(obj.Body)) != size {
+				return fmt.Errorf("%w: %s: %d of %d bytes", chunks.ErrDamaged, at, len(obj.Body), size)
+			}
+			stored = obj.Body
+		}
+		return decode(x, frames, stored, pos, first, run)
+	})
+	return run, err
+}
+
+// decode turns frames, of which stored holds the bytes from pos on, into the run
+// of slots that starts at region first. A region's data is in one buffer.
+func decode(x *chunks.Index, frames []chunks.Frame, stored []byte, pos int64, first uint32, run []slot) error {
+	for len(frames) > 0 {
+		region, n, raw := frames[0].Off/regionSize, 0, uint32(0)
+		for n < len(frames) && frames[n].Off/regionSize == region {
+			if !frames[n].Zero {
+				raw += frames[n].Len
+			}
+			n++
+		}
+		buf := make([]byte, raw)
+		var s slot
+		for _, f := range frames[:n] {
+			e := chunks.Extent{Chunk: f.Chunk, Off: f.Off, Len: f.Len, Zero: f.Zero}
+			if !f.Zero {
+				e.Data, buf = buf[:f.Len:f.Len], buf[f.Len:]
+				if err := x.Decode(f, stored[f.Pos-pos:f.Pos-pos+int64(f.Stored)], e.Data); err != nil {
+					return err
+				}
+			}
+			s = append(s, e)
+		}
+		run[region-first] = s
+		frames = frames[n:]
+	}
+	return nil
+}
+
+// index returns the footer of an object.
+func (o *objects) index(ctx context.Context, at snapshots.Location) (x *chunks.Index, err error) {
+	key := cache.Key{Container: at.Container, Object: at.Name}
+	err = shared(ctx, o.cache.indexes, key, &x, func(ctx context.Context) (x *chunks.Index, err error) {
+		err = proven(ctx, func() error {
+			x, err = snapshots.ReadIndex(ctx, o.store, at)
+			return err
+		})
+		return x, err
+	})
+	return x, err
+}
+
+// proven runs read again when its bytes fail their checksums, since they may have
+// been damaged on their way or on one replica only; after three times it is so.
+func proven(ctx context.Context, read func() error) error {
+	var err error
+	for range 3 {
+		err = read()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, chunks.ErrDamaged) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }

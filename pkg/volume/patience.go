@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -25,7 +26,7 @@ func (b backoff) wait(ctx context.Context, n int) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 
@@ -36,22 +37,24 @@ type patient struct {
 	swift.Store
 	pause   backoff
 	missing time.Duration // how long an object must stay absent to be damage
-	note    func(error)   // told how each attempt went
+
+	gets, bytes atomic.Int64 // that succeeded, and what they returned
 }
 
-// Get returns the bytes, damage, or the cause of the context's end. The absence
+// Get returns the bytes, damage, or the context's error. The absence
 // of a referenced object is never an empty answer (B13).
 func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOptions) (swift.Object, error) {
 	var since time.Time // when it was first found absent
 	absent := 0
 	for n := 0; ; n++ {
 		obj, err := p.Store.Get(ctx, container, name, o)
-		p.note(err)
 		switch {
 		case err == nil:
+			p.gets.Add(1)
+			p.bytes.Add(int64(len(obj.Body)))
 			return obj, nil
 		case ctx.Err() != nil:
-			return swift.Object{}, context.Cause(ctx)
+			return swift.Object{}, ctx.Err()
 		case errors.Is(err, swift.ErrNotFound), errors.Is(err, swift.ErrRange):
 			// One replica that is behind answers 404, so all are asked (X-Newest),
 			// more than once, before it is believed.

@@ -1,0 +1,76 @@
+package volume
+
+import (
+	"context"
+	"sync"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+)
+
+// remembered is how many published generations a ledger can still tell of.
+const remembered = 64
+
+// ledger is what this process has published of the epoch.
+type ledger struct {
+	mu      sync.Mutex
+	roots   map[uint64]*snapshots.Root
+	cuts    map[ident.Snapshot]uint64 // generations of roots that were cut for a snapshot
+	newest  uint64
+	changed chan struct{} // closed, and replaced, when something is added
+}
+
+func newLedger() *ledger {
+	return &ledger{roots: map[uint64]*snapshots.Root{}, cuts: map[ident.Snapshot]uint64{}, changed: make(chan struct{})}
+}
+
+// add enters a generation; they come in order.
+func (l *ledger) add(root *snapshots.Root, s ident.Snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gen := root.Ref.Gen
+	l.roots[gen] = root
+	if s != "" {
+		l.cuts[s] = gen
+	}
+	l.newest = gen
+	if gen > remembered {
+		delete(l.roots, gen-remembered)
+		for s, cut := range l.cuts {
+			if cut <= gen-remembered {
+				delete(l.cuts, s)
+			}
+		}
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// cut returns the generation that was cut for s.
+func (l *ledger) cut(s ident.Snapshot) (gen uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gen, ok = l.cuts[s]
+	return gen, ok
+}
+
+// wait returns gen's root once it is published.
+func (l *ledger) wait(ctx context.Context, gen uint64) (*snapshots.Root, error) {
+	for {
+		l.mu.Lock()
+		root, ok := l.roots[gen]
+		newest, changed := l.newest, l.changed
+		l.mu.Unlock()
+		switch {
+		case ok:
+			return root, nil
+		case gen <= newest:
+			return nil, ErrForgotten
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

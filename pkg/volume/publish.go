@@ -1,0 +1,269 @@
+package volume
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// version is the volume as of one published generation.
+type version struct {
+	root  *snapshots.Root // nil: blank
+	table *snapshots.Table
+}
+
+// parent names the version for the root that continues it.
+func (v *version) parent() snapshots.Parent {
+	if v.root == nil {
+		return snapshots.Parent{}
+	}
+	return snapshots.Parent{Container: v.root.Container, Ref: v.root.Ref}
+}
+
+// publisher takes sealed layers from the journal to Swift, strictly one after
+// the other, oldest first: a root is put only when the one before it is there.
+type publisher struct {
+	config  Config
+	journal *delta.Journal
+	objects *objects
+
+	head    atomic.Pointer[version]
+	dirty   atomic.Bool // something was acknowledged since the last seal began
+	log     *ledger
+	health  health
+	sealing chan struct{} // holds one token while somebody seals
+	kick    chan struct{} // there is a new layer
+}
+
+// newPublisher finds the version that the journal continues. Whoever opens may
+// know a newer root than the journal, which had no time to let go of its layer,
+// but never an older one: its successors' layers are gone.
+func newPublisher(ctx context.Context, c Config, o *objects) (*publisher, error) {
+	p := &publisher{
+		config: c, journal: c.Journal, objects: o,
+		log: newLedger(), sealing: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+	}
+	p.dirty.Store(true) // the journal may have recovered something
+	oldest := p.journal.Active()
+	if layers := p.journal.Sealed(); len(layers) > 0 {
+		oldest = layers[0].Gen()
+	}
+	head := &version{c.Head, snapshots.BlankTable()}
+	published := uint64(0)
+	if c.Head != nil {
+		head.table = snapshots.OpenTable(o.store, c.Head)
+		if c.Head.Ref.Epoch == p.journal.Identity().Epoch {
+			published = c.Head.Ref.Gen
+		}
+	}
+	if published+1 < oldest || published >= p.journal.Active() {
+		return nil, fmt.Errorf("%w: it ends generation %d, the journal holds %d to %d", ErrHead, published, oldest, p.journal.Active())
+	}
+	if published >= oldest {
+		if err := p.journal.Retire(ctx, published); err != nil {
+			return nil, err
+		}
+	}
+	p.head.Store(head)
+	if published > 0 {
+		p.log.add(c.Head, c.Head.Snapshot)
+	}
+	return p, nil
+}
+
+// run publishes until ctx ends or the volume must: ErrFenced, ErrSecondWriter.
+func (p *publisher) run(ctx context.Context) error {
+	due := time.NewTicker(p.config.RPO)
+	defer due.Stop()
+	for {
+		for layers := p.journal.Sealed(); len(layers) > 0; layers = p.journal.Sealed() {
+			if err := p.publish(ctx, layers[0]); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.kick:
+		case <-p.journal.Pressure():
+			p.sealDirty(ctx)
+		case <-due.C:
+			if !p.config.SnapshotOnly {
+				p.sealDirty(ctx)
+			}
+		}
+	}
+}
+
+// watchFence looks for a fence every RPO, however long an upload takes.
+func (p *publisher) watchFence(ctx context.Context) error {
+	due := time.NewTicker(p.config.RPO)
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-due.C:
+		}
+		// No answer is no reason to stop: no root is published without one.
+		if fenced, err := p.config.Fenced(ctx); err == nil && fenced {
+			return ErrFenced
+		}
+	}
+}
+
+// sealDirty seals if anything changed since the last seal. A journal that cannot
+// seal has stopped; writes say so.
+func (p *publisher) sealDirty(ctx context.Context) {
+	if p.dirty.Load() {
+		_, err := p.seal(ctx, "", false)
+		p.health.note(err)
+	}
+}
+
+// seal cuts a generation. A snapshot that was cut already keeps its cut.
+func (p *publisher) seal(ctx context.Context, s ident.Snapshot, clean bool) (uint64, error) {
+	select {
+	case p.sealing <- struct{}{}:
+		defer func() { <-p.sealing }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if s != "" {
+		if gen, ok := p.cut(s); ok {
+			return gen, nil
+		}
+	}
+	p.dirty.Store(false)
+	layer, err := p.journal.Seal(ctx, s, clean)
+	if err != nil {
+		p.dirty.Store(true)
+		return 0, err
+	}
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+	return layer.Gen(), nil
+}
+
+// cut returns the generation that was cut for s. A layer enters the ledger before
+// it leaves the journal, so it is found in one of them.
+func (p *publisher) cut(s ident.Snapshot) (gen uint64, ok bool) {
+	for _, l := range p.journal.Sealed() {
+		if l.Snapshot() == s {
+			return l.Gen(), true
+		}
+	}
+	return p.log.cut(s)
+}
+
+// publish brings one layer to Swift: its objects, then its root, then what
+// depends on the root, and only then lets go of the layer. A root whose bytes
+// were saved, by this opening of the journal or an earlier one, has all its
+// objects stored; it is put again as it is (R2).
+func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
+	next, object, err := p.prepare(ctx, layer)
+	if err != nil {
+		return err
+	}
+	root := next.root
+	if err := p.putRoot(ctx, root, object); err != nil {
+		return err
+	}
+	if s := layer.Snapshot(); s != "" {
+		record := snapshots.Record{
+			ID: s, Source: p.journal.Identity().Volume, Container: root.Container,
+			Root: root.Ref, Size: root.State.Size, Created: root.State.Sealed,
+		}
+		if err := p.try(ctx, func() error { return snapshots.PutRecord(ctx, p.config.Store, root.Container, record) }); err != nil {
+			return err
+		}
+	}
+	if p.config.OnPublished != nil {
+		if err := p.try(ctx, func() error { return p.config.OnPublished(ctx, Published{root, object}) }); err != nil {
+			return err
+		}
+	}
+	// Reads look at the head after they looked at the journal, so the new head
+	// comes before the layer goes.
+	p.head.Store(next)
+	p.health.advanced()
+	p.log.add(root, layer.Snapshot())
+	return p.try(ctx, func() error { return p.journal.Retire(ctx, layer.Gen()) })
+}
+
+// prepare returns the version that layer makes and its root's bytes, journalled,
+// with everything stored but the root.
+func (p *publisher) prepare(ctx context.Context, layer *delta.Layer) (*version, []byte, error) {
+	if object, ok := p.journal.SavedRoot(layer.Gen()); ok {
+		e := p.journal.Identity().Epoch
+		at := snapshots.Location{Container: p.config.Container, Name: chunks.RootName(e, layer.Gen())}
+		root, err := snapshots.DecodeRoot(at, object)
+		if err != nil {
+			return nil, nil, damaged(at.Container, at.Name, err)
+		}
+		return &version{root, snapshots.OpenTable(p.objects.store, root)}, object, nil
+	}
+	update, err := p.upload(ctx, layer)
+	if err != nil {
+		return nil, nil, err
+	}
+	object := update.RootObject.Body
+	if err := p.try(ctx, func() error { return p.journal.SaveRoot(layer.Gen(), object) }); err != nil {
+		return nil, nil, err
+	}
+	return &version{update.Root, update.Table}, object, nil
+}
+
+// putRoot publishes (R2, R7). If the name is taken, by the same bytes it was this
+// very PUT, repeated or answered too late; by others it was a second writer.
+func (p *publisher) putRoot(ctx context.Context, root *snapshots.Root, object []byte) error {
+	sum := md5.Sum(object)
+	etag := hex.EncodeToString(sum[:])
+	name := root.Ref.Name()
+	return p.try(ctx, func() error {
+		if fenced, err := p.config.Fenced(ctx); err != nil {
+			return err
+		} else if fenced {
+			return ErrFenced
+		}
+		_, err := p.config.Store.Put(ctx, root.Container, name, object, swift.PutOptions{IfNoneMatch: true})
+		if !errors.Is(err, swift.ErrExists) {
+			return err
+		}
+		there, err := p.config.Store.Head(ctx, root.Container, name, swift.HeadOptions{Newest: true})
+		if err == nil && there.ETag != etag {
+			err = &ObjectError{root.Container, name, ErrSecondWriter}
+		}
+		return err
+	})
+}
+
+// try runs op until it succeeds, ctx ends or the volume must end. Nothing else
+// is final: what fails for ever shows in the statistics and loses nothing.
+func (p *publisher) try(ctx context.Context, op func() error) error {
+	for n := 0; ; n++ {
+		err := op()
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		p.health.note(err)
+		if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrSecondWriter) {
+			return err
+		}
+		if err := p.config.pause.wait(ctx, n); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+)
+
+// buffers are as large as a chunk; what they hold is arbitrary.
+var buffers = sync.Pool{New: func() any { return make([]byte, chunks.Size) }}
+
+// rewrite stores a chunk anew. One whose older data is damaged gets a patch: what
+// is whole stays readable, and new data does not wait for old.
+func (u *upload) rewrite(ctx context.Context, w work) error {
+	data := buffers.Get().([]byte)
+	defer buffers.Put(data)
+	var changed int64
+	for _, e := range w.changed {
+		changed += e.Len
+	}
+	if changed < chunks.Size {
+		err := u.patiently(ctx, func() error {
+			return u.objects.fill(ctx, window{w.chunk, span{0, chunks.Size}, data}, w.entry)
+		})
+		if errors.Is(err, ErrDamaged) {
+			w.kind = patch
+			return u.pack(ctx, []work{w})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := u.paint(ctx, w, data); err != nil {
+		return err
+	}
+	if chunks.IsZero(data) {
+		u.set(w.chunk, snapshots.Entry{})
+		return nil
+	}
+	ref := snapshots.ChunkRef{Origin: u.origin, Gen: u.layer.Gen()}
+	at := ref.Location(w.chunk)
+	body, err := chunks.EncodeChunk(at, data, chunks.Options{})
+	if err != nil {
+		return err
+	}
+	u.set(w.chunk, snapshots.Entry{Base: ref})
+	return u.put(ctx, at, body)
+}
+
+// patiently is try for what may prove damage, which is final.
+func (u *upload) patiently(ctx context.Context, op func() error) (err error) {
+	if tried := u.try(ctx, func() error {
+		if err = op(); errors.Is(err, ErrDamaged) {
+			return nil
+		}
+		return err
+	}); tried != nil {
+		return tried
+	}
+	return err
+}
+
+// paint makes data, a chunk, what the layer has changed in it.
+func (u *upload) paint(ctx context.Context, w work, data []byte) error {
+	for _, e := range w.changed {
+		part := data[e.Off-w.start():][:e.Len]
+		if e.Zero {
+			clear(part)
+			continue
+		}
+		if err := u.try(ctx, func() error { return u.layer.ReadAt(ctx, part, e.Off) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pack stores the patches of some chunks, usually in one pack.
+func (u *upload) pack(ctx context.Context, batch []work) error {
+	var all []chunks.Extent
+	for _, w := range batch {
+		extents, err := u.patch(ctx, w)
+		if err != nil {
+			return err
+		}
+		switch {
+		case len(extents) > 0:
+			all = append(all, extents...)
+		case w.kind == merge: // patches that hold nothing but zeros over no base
+			u.set(w.chunk, snapshots.Entry{Base: w.entry.Base})
+		}
+	}
+	byChunk := func(w work, chunk uint64) int { return int(w.chunk) - int(chunk) }
+	for _, list := range chunks.SplitPacks(all) {
+		ref := snapshots.PackRef{Origin: u.origin, Gen: u.layer.Gen(), N: u.packs.Add(1) - 1}
+		at := ref.Location()
+		body, err := chunks.EncodePack(at, list, chunks.Options{})
+		if err != nil {
+			return err
+		}
+		if err := u.put(ctx, at, body); err != nil {
+			return err
+		}
+		for i, e := range list {
+			if i > 0 && list[i-1].Chunk == e.Chunk {
+				continue
+			}
+			n, _ := slices.BinarySearchFunc(batch, e.Chunk, byChunk)
+			w := batch[n]
+			if w.kind == merge {
+				w.entry.Patches = nil
+			}
+			u.set(e.Chunk, snapshots.Entry{Base: w.entry.Base, Patches: append(slices.Clip(w.entry.Patches), ref)})
+		}
+	}
+	return nil
+}

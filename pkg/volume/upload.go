@@ -1,0 +1,115 @@
+package volume
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// upload is one generation on its way to Swift. Nothing of it is ever begun
+// again under the same names: each step is repeated until it succeeds.
+type upload struct {
+	*publisher
+	layer  *delta.Layer
+	base   *version // the generation before
+	origin snapshots.Origin
+
+	packs   atomic.Uint64 // numbers given out
+	mu      sync.Mutex
+	entries map[uint64]snapshots.Entry // that changed
+}
+
+// upload stores all objects of a layer's generation except the root.
+func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.Update, error) {
+	u := &upload{
+		publisher: p,
+		layer:     layer,
+		base:      p.head.Load(),
+		origin:    snapshots.Origin{Container: p.config.Container, Epoch: p.journal.Identity().Epoch, Open: p.journal.OpenID()},
+		entries:   map[uint64]snapshots.Entry{},
+	}
+	if err := u.data(ctx); err != nil {
+		return nil, err
+	}
+	state := layer.State()
+	change := snapshots.Change{
+		Origin: u.origin, Gen: layer.Gen(), Parent: u.base.parent(), Snapshot: layer.Snapshot(), Entries: u.entries,
+		State: snapshots.State{
+			Size: state.Size, Mark: snapshots.Mark(state.Formatted), Clean: layer.Clean(),
+			Sealed: time.Now().Truncate(time.Millisecond),
+		},
+	}
+	var update *snapshots.Update
+	err := u.try(ctx, func() (err error) {
+		update, err = u.base.table.Update(ctx, change)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(u.config.Parallel)
+	for _, page := range update.Pages {
+		g.Go(func() error { return u.put(ctx, page.Location, page.Body) })
+	}
+	return update, g.Wait()
+}
+
+// put stores an object under a name that only this opening of the journal uses,
+// and only for these bytes, so putting it again after a lost answer is harmless.
+func (u *upload) put(ctx context.Context, at snapshots.Location, body []byte) error {
+	return u.try(ctx, func() error {
+		_, err := u.config.Store.Put(ctx, at.Container, at.Name, body, swift.PutOptions{})
+		return err
+	})
+}
+
+// data stores the layer's chunks and packs and learns the entries they change.
+func (u *upload) data(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(u.config.Parallel)
+	var batch []work
+	var bytes int64
+	send := func() {
+		if pack := batch; len(pack) > 0 {
+			g.Go(func() error { return u.pack(ctx, pack) })
+		}
+		batch, bytes = nil, 0
+	}
+	for chunk := range u.layer.Chunks() {
+		w, err := u.plan(ctx, chunk)
+		if err != nil {
+			g.Go(func() error { return err })
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		switch w.kind {
+		case rewrite:
+			g.Go(func() error { return u.rewrite(ctx, w) })
+		case patch, merge:
+			if bytes+w.bytes > chunks.MaxPackRaw || len(batch) == maxBatch {
+				send()
+			}
+			batch = append(batch, w)
+			bytes += w.bytes
+		}
+	}
+	send()
+	return g.Wait()
+}
+
+// set enters a changed entry.
+func (u *upload) set(chunk uint64, e snapshots.Entry) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.entries[chunk] = e
+}
