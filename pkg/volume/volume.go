@@ -51,7 +51,7 @@ type Volume struct {
 	life       context.Context // ends with the volume; its cause says why
 	end        context.CancelCauseFunc
 	background sync.WaitGroup // the publisher's two goroutines
-	resizing   chan struct{} // holds one token while the state is changed
+	resizing   chan struct{}  // holds one token while the state is changed
 }
 
 // Open opens a volume over its recovered journal and continues what an earlier
