@@ -106,8 +106,9 @@ type Snapshot struct {
 	Created   time.Time      `json:"created"`
 	State     State          `json:"state"`
 	Deleted   time.Time      `json:"deleted,omitzero"` // the tombstone's date
-	Size      int64          `json:"size,omitempty"`   // bytes, of the root; known when ready
-	// Root is set when ready; nil then for a snapshot of a blank volume.
+	// Size is that of the cut, in bytes; 0 until the cut is decided.
+	Size int64 `json:"size,omitempty"`
+	// Root is the cut, once it is decided; nil then for one of a blank volume.
 	Root *Root `json:"root,omitempty"`
 }
 
@@ -122,7 +123,7 @@ type Claim struct {
 type Pin struct {
 	Owner   ident.Volume `json:"owner"`
 	Child   ident.Volume `json:"child"`
-	Root    *Root        `json:"root,omitempty"` // what the child starts from; nil: a blank source
+	Root    Root         `json:"root"` // what the child starts from
 	Created time.Time    `json:"created"`
 }
 

@@ -1,11 +1,44 @@
 // Package catalog is the volumes and snapshots as the controller knows them:
 // what exists, under which name, on which node, from which root, and what may be
 // deleted. It decides by the records in the [authority] and keeps the objects in
-// Swift in step with them; it holds no state of its own.
+// Swift in step with them; it holds no state of its own, so several controllers
+// may work on the same authority and account (DESIGN sections 6 and 7).
+//
+// # Steps
+//
+// No two records, and no record and object, change together. So each operation
+// is a fixed row of steps, each of which may be repeated; a repetition of the
+// call, here or in another controller, continues after the last one that was
+// done. In short:
+//
+//	create volume     record creating → claim of the name → container, volume.1 →
+//	                  [origin's root and whom to pin in the record → ref/<child>
+//	                  and pin in each owner → origin read again] → record ready
+//	delete volume     tombstone → claim dropped ‖ sweep: objects → container →
+//	                  ref/<id>, pins → record
+//	create snapshot   record creating → claim → source read again → cut →
+//	                  s/<id> → record ready
+//	delete snapshot   tombstone → claim dropped ‖ sweep: s/<id> → record
+//	confirm           e/<n+1>… absent → epoch n+1 in the record → e/<n+1>
+//	abandon           hand-over, or: f/<n> → newest root searched → record
+//
+// # What keeps a reference whole
+//
+// Whoever makes a reference (a snapshot to its volume, a clone to the owners of
+// its objects) first records it, then reads what it refers to again, and gives
+// up if that is tombstoned. The sweep goes the other way: first it sees the
+// tombstone, then it looks for references: of snapshots to the volume, and only
+// after those for pins. Whichever record comes second, one of the two sees the
+// other.
 package catalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -22,6 +55,14 @@ type Config struct {
 	Cluster string
 	// Nodes reaches the export processes.
 	Nodes Nodes
+	// Patience is how long a record may exist without its claim before the sweep
+	// takes it for the rest of a call that died; default 10 minutes.
+	Patience time.Duration
+	// SearchPause lies between the three looks for a root that is not there;
+	// default 1 second.
+	SearchPause time.Duration
+	// Now is the clock; default [time.Now].
+	Now func() time.Time
 }
 
 // Nodes reaches the `export` process that holds a volume's open epoch. An error
@@ -30,8 +71,6 @@ type Nodes interface {
 	// Seal cuts volume v for snapshot s and returns the published root of the
 	// cut and the volume's size in it. The same s gets the same answer again.
 	Seal(ctx context.Context, endpoint string, v ident.Volume, s ident.Snapshot) (Cut, error)
-	// Status tells which epoch of v the node holds; the zero epoch for none.
-	Status(ctx context.Context, endpoint string, v ident.Volume) (ident.Epoch, error)
 	// Handover orders the node to fail the volume's I/O, to upload all that its
 	// journal holds and to call Closed before it answers.
 	Handover(ctx context.Context, endpoint string, v ident.Volume) error
@@ -44,7 +83,136 @@ type Cut struct {
 }
 
 // Catalog is safe for concurrent use; several may run on one authority.
-type Catalog struct{ config Config }
+type Catalog struct {
+	config    Config
+	volumes   authority.Table[authority.Volume]
+	snapshots authority.Table[authority.Snapshot]
+	claims    authority.Table[authority.Claim]
+	pins      authority.Table[authority.Pin]
+	store     swift.Store
+	busy      busy
+}
 
 // New returns the catalog on the given edges.
-func New(config Config) *Catalog { return &Catalog{config: config} }
+func New(config Config) *Catalog {
+	if config.Patience == 0 {
+		config.Patience = 10 * time.Minute
+	}
+	if config.SearchPause == 0 {
+		config.SearchPause = time.Second
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	a := config.Authority
+	return &Catalog{
+		config: config, store: config.Store,
+		volumes: a.Volumes(), snapshots: a.Snapshots(), claims: a.Claims(), pins: a.Pins(),
+	}
+}
+
+// container names the container of a volume.
+func (c *Catalog) container(id ident.Volume) string { return c.config.Prefix + string(id) }
+
+// owner is the inverse of container.
+func (c *Catalog) owner(container string) (ident.Volume, error) {
+	if id, ok := strings.CutPrefix(container, c.config.Prefix); ok {
+		if v, err := ident.ParseVolume(id); err == nil {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("container %.300q: %w", container, ErrForeign)
+}
+
+// now is the date for records: whole milliseconds, as every format can hold it.
+func (c *Catalog) now() time.Time { return c.config.Now().UTC().Truncate(time.Millisecond) }
+
+// errKeep makes change leave a record as it is.
+var errKeep = errors.New("keep the record")
+
+// changeTries bounds how often change meets another writer of the same record.
+const changeTries = 16
+
+// change edits the newest state of a record, again when another writer came
+// first, and returns the state that is stored then. If edit returns errKeep,
+// that is the present one. An absent record is ErrNotFound.
+func change[T any](ctx context.Context, t authority.Table[T], key string, edit func(*T) error) (T, error) {
+	var none T
+	for range changeTries {
+		v, version, err := t.Get(ctx, key)
+		if err != nil {
+			return none, absent(err)
+		}
+		if err := edit(&v); errors.Is(err, errKeep) {
+			return v, nil
+		} else if err != nil {
+			return none, err
+		}
+		_, err = t.Update(ctx, key, v, version)
+		if !errors.Is(err, authority.ErrConflict) {
+			return v, err
+		}
+	}
+	return none, ErrBusy
+}
+
+// taken replaces ErrNotFound for a record that this call is making: a sweep took
+// the call for dead, or somebody deleted what it made. A repetition starts anew.
+func taken(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: it was deleted meanwhile", ErrBusy)
+	}
+	return err
+}
+
+// remove deletes a record at the version that was read; that it is gone or has
+// changed since is reported as done == false.
+func remove[T any](ctx context.Context, t authority.Table[T], key string, version authority.Version) (done bool, err error) {
+	err = t.Delete(ctx, key, version)
+	if errors.Is(err, authority.ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// absent turns the authority's ErrNotFound into the catalog's.
+func absent(err error) error {
+	if errors.Is(err, authority.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// failed says which operation on what an error is about; nil stays nil.
+func failed(err error, operation, what string, id any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s %q: %w", operation, what, id, err)
+}
+
+// busy refuses calls on what another call of this process works on. Nothing
+// relies on it: it spares the store and the nodes work that is done already.
+type busy struct {
+	mu   sync.Mutex
+	keys map[string]bool
+}
+
+// take claims a key until release, or returns ErrBusy.
+func (b *busy) take(kind, key string) (release func(), err error) {
+	key = kind + " " + key
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keys[key] {
+		return nil, ErrBusy
+	}
+	if b.keys == nil {
+		b.keys = map[string]bool{}
+	}
+	b.keys[key] = true
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.keys, key)
+	}, nil
+}

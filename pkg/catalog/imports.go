@@ -2,8 +2,11 @@ package catalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
@@ -16,18 +19,79 @@ type Import struct {
 	Epoch     ident.Epoch
 }
 
+// importer is the node of an import's epoch.
+const importer = "import"
+
 // BeginImport makes a volume that nobody sees yet. The same name and size
 // continue an import that was interrupted, in the same epoch; the importer draws
-// a new opening, so that its objects have names of their own.
+// a new opening, so that its objects have names of their own. ErrConflict: there
+// is a volume of that name.
 func (c *Catalog) BeginImport(ctx context.Context, spec VolumeSpec) (Import, error) {
-	return Import{}, ErrNotReady
+	i, err := c.beginImport(ctx, spec)
+	return i, failed(err, "begin the import of", "volume", spec.Name)
+}
+
+func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, error) {
+	if spec.Source != nil || spec.Required == 0 {
+		return Import{}, fmt.Errorf("%w: an import has a size and no source", ErrInvalid)
+	}
+	v, err := c.plan(ctx, spec, authority.Importing)
+	if err == nil && v.State == authority.Ready {
+		err = fmt.Errorf("%w: volume %s is complete", ErrConflict, v.ID)
+	}
+	if err != nil {
+		return Import{}, err
+	}
+	if err := c.makeContainer(ctx, v); err != nil {
+		return Import{}, err
+	}
+	v, err = c.changeVolume(ctx, v.ID, func(v *authority.Volume) error {
+		if v.Opening.Open {
+			return errKeep
+		}
+		v.Opening = authority.Opening{Epoch: ident.NewEpoch(1), Node: importer, Open: true}
+		return nil
+	})
+	if err != nil {
+		return Import{}, err
+	}
+	epoch := v.Opening.Epoch
+	if err := c.putOnce(ctx, v.Container, chunks.EpochName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
+		return Import{}, err
+	}
+	return Import{Volume: v.ID, Container: v.Container, Size: v.Size, Epoch: epoch}, nil
 }
 
 // CompleteImport makes the volume visible, with the given root as its head; nil
 // for an image without data.
 func (c *Catalog) CompleteImport(ctx context.Context, id ident.Volume, root *authority.Root) (authority.Volume, error) {
-	return authority.Volume{}, ErrNotReady
+	v, err := c.changeVolume(ctx, id, func(v *authority.Volume) error {
+		if v.State == authority.Ready && v.Opening.Node == importer && !v.Opening.Open {
+			return errKeep // completed already, the answer was lost
+		}
+		if v.State != authority.Importing || !v.Opening.Open {
+			return fmt.Errorf("%w: it is not being imported", ErrConflict)
+		}
+		if err := advance(v, root); err != nil && !errors.Is(err, errKeep) {
+			return err
+		}
+		v.State, v.Opening.Open = authority.Ready, false
+		return nil
+	})
+	return v, failed(err, "complete the import of", "volume", id)
 }
 
 // AbortImport gives an import up; its space follows.
-func (c *Catalog) AbortImport(ctx context.Context, id ident.Volume) error { return ErrNotReady }
+func (c *Catalog) AbortImport(ctx context.Context, id ident.Volume) error {
+	v, _, err := c.volumes.Get(ctx, string(id))
+	if errors.Is(err, authority.ErrNotFound) {
+		return nil
+	}
+	if err == nil && v.State != authority.Importing && v.State != authority.Deleted {
+		err = fmt.Errorf("%w: it is not being imported", ErrConflict)
+	}
+	if err == nil {
+		err = c.discard(ctx, id)
+	}
+	return failed(err, "abort the import of", "volume", id)
+}

@@ -2,27 +2,68 @@ package catalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // Publish binds a volume to a node: ErrInUse if it is bound to another one,
 // ErrConflict if it is bound to the same one otherwise (read-only or not).
 func (c *Catalog) Publish(ctx context.Context, id ident.Volume, node string, readOnly bool) (authority.Volume, error) {
-	return authority.Volume{}, ErrNotReady
+	v, err := c.publish(ctx, id, node, readOnly)
+	return v, failed(err, "publish", "volume", id)
+}
+
+func (c *Catalog) publish(ctx context.Context, id ident.Volume, node string, readOnly bool) (authority.Volume, error) {
+	if node == "" {
+		return authority.Volume{}, fmt.Errorf("%w: no node", ErrInvalid)
+	}
+	if _, err := c.readyVolume(ctx, id); err != nil {
+		return authority.Volume{}, err
+	}
+	return c.changeVolume(ctx, id, func(v *authority.Volume) error {
+		switch b := v.Binding; {
+		case b == nil:
+			v.Binding = &authority.Binding{Node: node, ReadOnly: readOnly}
+			return nil
+		case b.Node != node:
+			return fmt.Errorf("%w: it is published to node %q", ErrInUse, b.Node)
+		case b.ReadOnly != readOnly:
+			return fmt.Errorf("%w: it is published to this node with read-only %t", ErrConflict, b.ReadOnly)
+		}
+		return errKeep
+	})
 }
 
 // Unpublish ends the binding to node ("" for whichever it is) once the node has
 // closed its epoch. While the epoch is open it is ErrBusy: unstage first.
 func (c *Catalog) Unpublish(ctx context.Context, id ident.Volume, node string) error {
-	return ErrNotReady
+	return failed(c.unbind(ctx, id, node), "unpublish", "volume", id)
 }
 
-// Abandon ends the binding of a volume whose node was given up. A node that
-// answers hands over; only for one that does not, the epoch is fenced and the
-// newest root in Swift is searched and adopted: what that does not hold is lost.
-func (c *Catalog) Abandon(ctx context.Context, id ident.Volume) error { return ErrNotReady }
+func (c *Catalog) unbind(ctx context.Context, id ident.Volume, node string) error {
+	if _, err := ident.ParseVolume(string(id)); err != nil {
+		return nil // nothing can have this id
+	}
+	_, err := c.changeVolume(ctx, id, func(v *authority.Volume) error {
+		switch {
+		case v.Binding == nil || node != "" && v.Binding.Node != node:
+			return errKeep
+		case v.Opening.Open:
+			return fmt.Errorf("%w: node %q has not closed epoch %d", ErrBusy, v.Opening.Node, v.Opening.Epoch.Number)
+		}
+		v.Binding = nil
+		return nil
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
 
 // Confirmation is a node's request for the epoch of its journal.
 type Confirmation struct {
@@ -44,9 +85,116 @@ type Opening struct {
 
 // Confirm gives the epoch of a journal (R5): the same for the same journal, a
 // new one for any other. ErrInUse: the volume is not published to this node.
+// ErrFenced, ErrClosed: the epoch of this journal has ended.
 func (c *Catalog) Confirm(ctx context.Context, r Confirmation) (Opening, error) {
-	return Opening{}, ErrNotReady
+	o, err := c.confirm(ctx, r)
+	return o, failed(err, "confirm an epoch of", "volume", r.Volume)
 }
+
+func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) {
+	if r.Node == "" || r.Journal == "" {
+		return Opening{}, fmt.Errorf("%w: no node or no journal", ErrInvalid)
+	}
+	release, err := c.busy.take("volume", string(r.Volume))
+	if err != nil {
+		return Opening{}, err
+	}
+	defer release()
+	v, err := c.readyVolume(ctx, r.Volume)
+	if err != nil {
+		return Opening{}, err
+	}
+	if err := boundTo(v, r.Node); err != nil {
+		return Opening{}, err
+	}
+	if v.Opening.Open && v.Opening.Journal != r.Journal {
+		if v, err = c.endLost(ctx, v); err != nil {
+			return Opening{}, err
+		}
+	}
+	if v, err = c.open(ctx, v, r); err != nil {
+		return Opening{}, err
+	}
+	epoch := v.Opening.Epoch
+	if err := c.putOnce(ctx, v.Container, chunks.EpochName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
+		return Opening{}, err
+	}
+	return Opening{
+		Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size,
+		ReadOnly: v.Binding.ReadOnly, Parameters: v.Parameters,
+	}, nil
+}
+
+// boundTo reports as ErrInUse that a volume is not published to a node.
+func boundTo(v authority.Volume, node string) error {
+	if v.Binding == nil || v.Binding.Node != node {
+		return fmt.Errorf("%w: it is not published to node %q", ErrInUse, node)
+	}
+	return nil
+}
+
+// open records that a journal's epoch is open: the one it has, or the next.
+func (c *Catalog) open(ctx context.Context, seen authority.Volume, r Confirmation) (authority.Volume, error) {
+	if seen.Opening.Journal != r.Journal {
+		if err := c.unused(ctx, seen); err != nil {
+			return seen, err
+		}
+	}
+	return c.changeVolume(ctx, r.Volume, func(v *authority.Volume) error {
+		if err := boundTo(*v, r.Node); err != nil {
+			return err
+		}
+		o := &v.Opening
+		switch {
+		case o.Journal == r.Journal && o.Open && o.Endpoint == r.Endpoint:
+			return errKeep
+		case o.Journal == r.Journal && o.Open:
+			o.Endpoint = r.Endpoint
+			return nil
+		case o.Journal == r.Journal && o.Lost:
+			return ErrFenced
+		case o.Journal == r.Journal:
+			return ErrClosed
+		case o.Epoch != seen.Opening.Epoch:
+			return ErrBusy // another controller gave out the number that was looked for
+		}
+		*o = authority.Opening{
+			Epoch: ident.NewEpoch(o.Epoch.Number + 1), Journal: r.Journal,
+			Node: r.Node, Endpoint: r.Endpoint, Open: true,
+		}
+		return nil
+	})
+}
+
+// epochsAhead is how many numbers above the recorded epoch must be unused.
+const epochsAhead = 8
+
+// unused looks for epochs in Swift that the authority does not know: then it is
+// an old copy, and the number to be given out has been given out before.
+func (c *Catalog) unused(ctx context.Context, v authority.Volume) error {
+	for n := v.Opening.Epoch.Number + 1; n <= v.Opening.Epoch.Number+epochsAhead; n++ {
+		_, err := c.store.Head(ctx, v.Container, chunks.EpochName(n), swift.HeadOptions{Newest: true})
+		if errors.Is(err, swift.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		// Another controller may have given it out since the record was read.
+		now, _, err := c.volumes.Get(ctx, string(v.ID))
+		switch {
+		case err != nil:
+			return absent(err)
+		case now.Opening.Epoch != v.Opening.Epoch:
+			return ErrBusy
+		}
+		return fmt.Errorf("%w: epoch %d exists, %d is recorded", ErrRolledBack, n, v.Opening.Epoch.Number)
+	}
+	return nil
+}
+
+// markBody is the body of e/<number> and f/<number>.
+func markBody(e ident.Epoch) []byte { return []byte(e.String() + "\n") }
 
 // Report is a node's word on the open epoch of its journal.
 type Report struct {
@@ -57,7 +205,45 @@ type Report struct {
 }
 
 // Published records a root of an open epoch. ErrFenced: the epoch has ended.
-func (c *Catalog) Published(ctx context.Context, r Report) error { return ErrNotReady }
+func (c *Catalog) Published(ctx context.Context, r Report) error {
+	_, err := c.changeVolume(ctx, r.Volume, func(v *authority.Volume) error {
+		if v.Opening.Journal != r.Journal || !v.Opening.Open {
+			return ErrFenced
+		}
+		return advance(v, r.Root)
+	})
+	return failed(err, "record a root of", "volume", r.Volume)
+}
 
 // Closed ends an epoch (R6): everything that its journal held is in the root.
-func (c *Catalog) Closed(ctx context.Context, r Report) error { return ErrNotReady }
+func (c *Catalog) Closed(ctx context.Context, r Report) error {
+	_, err := c.changeVolume(ctx, r.Volume, func(v *authority.Volume) error {
+		o := &v.Opening
+		switch {
+		case o.Journal != r.Journal || o.Lost:
+			return ErrFenced
+		case !o.Open:
+			return errKeep // closed already, the answer was lost
+		}
+		if err := advance(v, r.Root); err != nil && !errors.Is(err, errKeep) {
+			return err
+		}
+		o.Open = false
+		return nil
+	})
+	return failed(err, "close", "volume", r.Volume)
+}
+
+// advance makes r the head of a volume unless that is at least as new.
+func advance(v *authority.Volume, r *authority.Root) error {
+	switch head := v.Head; {
+	case r == nil || head != nil && *head == *r:
+		return errKeep
+	case r.Container != v.Container || r.Epoch != v.Opening.Epoch:
+		return fmt.Errorf("%w: root %s.%d in %q is not of the open epoch %s", ErrInvalid, r.Epoch, r.Generation, r.Container, v.Opening.Epoch)
+	case head != nil && head.Epoch == r.Epoch && head.Generation >= r.Generation:
+		return errKeep // reports may overtake each other
+	}
+	v.Head = r
+	return nil
+}

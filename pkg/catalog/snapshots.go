@@ -2,30 +2,282 @@ package catalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // CreateSnapshot cuts a volume and returns once the snapshot is ready; the cut
 // is taken when the first call for that name arrives. ErrConflict: the name is
 // that of a snapshot of another volume. ErrLost is final.
 func (c *Catalog) CreateSnapshot(ctx context.Context, name string, source ident.Volume) (authority.Snapshot, error) {
-	return authority.Snapshot{}, ErrNotReady
+	s, err := c.createSnapshot(ctx, name, source)
+	return s, failed(err, "create", "snapshot", name)
+}
+
+func (c *Catalog) createSnapshot(ctx context.Context, name string, source ident.Volume) (authority.Snapshot, error) {
+	if err := checkName(name); err != nil {
+		return authority.Snapshot{}, err
+	}
+	release, err := c.busy.take("snapshot name", name)
+	if err != nil {
+		return authority.Snapshot{}, err
+	}
+	defer release()
+	live := func(s authority.Snapshot) bool { return s.State != authority.Deleted }
+	s, err := named(ctx, c, snapshotNames, name, c.snapshots, live, func() (string, authority.Snapshot, error) {
+		v, err := c.readyVolume(ctx, source)
+		id := ident.NewSnapshot()
+		s := authority.Snapshot{
+			ID: id, Name: name, Source: source, Container: v.Container,
+			Epoch: v.Opening.Epoch, Created: c.now(), State: authority.Creating,
+		}
+		return string(id), s, failed(err, "use", "source volume", source)
+	})
+	switch {
+	case err != nil || s.Source == source && s.State == authority.Ready:
+		return s, err
+	case s.Source != source:
+		return s, fmt.Errorf("%w: snapshot %s is of volume %s", ErrConflict, s.ID, s.Source)
+	case s.State == authority.Failed:
+		return s, failed(ErrLost, "use", "snapshot", s.ID)
+	}
+	return c.take(ctx, s)
+}
+
+// take continues a snapshot whose record exists until it is ready.
+func (c *Catalog) take(ctx context.Context, s authority.Snapshot) (authority.Snapshot, error) {
+	// The record is there: a deletion of the volume that did not see it has left
+	// its tombstone before this.
+	v, err := c.readyVolume(ctx, s.Source)
+	if err == nil {
+		s, err = c.decide(ctx, s, v)
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if undo := c.discardSnapshot(ctx, s.ID); undo != nil && !errors.Is(undo, ErrNotFound) {
+			return s, undo // a repetition finds the same and discards it
+		}
+		return s, failed(err, "use", "source volume", s.Source)
+	case errors.Is(err, ErrLost):
+		_, fail := c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
+			s.State = authority.Failed
+			return nil
+		})
+		return s, errors.Join(err, fail)
+	case err != nil:
+		return s, err
+	}
+	if err := snapshots.PutRecord(ctx, c.store, s.Container, record(s)); err != nil {
+		return s, err
+	}
+	s, err = c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
+		s.State = authority.Ready
+		return nil
+	})
+	return s, taken(err)
+}
+
+// record is the object s/<id> of a snapshot whose cut is decided.
+func record(s authority.Snapshot) snapshots.Record {
+	r := snapshots.Record{ID: s.ID, Source: s.Source, Size: s.Size, Created: s.Created}
+	if s.Root != nil {
+		r.Container, r.Root = s.Root.Container, ref(*s.Root)
+	}
+	return r
+}
+
+// decide takes the cut of a snapshot, or finds the one that was taken before,
+// and records it.
+func (c *Catalog) decide(ctx context.Context, s authority.Snapshot, v authority.Volume) (authority.Snapshot, error) {
+	if s.Size > 0 {
+		return s, nil
+	}
+	cut, size, err := c.earlierCut(ctx, s, v)
+	if err == nil && size == 0 {
+		cut, size, err = c.cut(ctx, v, s.ID)
+	}
+	if err != nil {
+		return s, err
+	}
+	decided, err := c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
+		if s.Size > 0 {
+			return errKeep
+		}
+		s.Root, s.Size = cut, size
+		return nil
+	})
+	if err != nil {
+		return s, taken(err)
+	}
+	return decided, nil
+}
+
+// earlierCut looks for the cut that a call which died may have left when the
+// epoch that it was taken in has ended since: in the history of the volume. It
+// returns size 0 if there was none, ErrLost if there may have been one.
+func (c *Catalog) earlierCut(ctx context.Context, s authority.Snapshot, v authority.Volume) (*authority.Root, int64, error) {
+	if s.Epoch.IsZero() || s.Epoch == v.Opening.Epoch && v.Opening.Open {
+		return nil, 0, nil // none, or the node knows it
+	}
+	if v.Head != nil {
+		for r, err := range c.history(ctx, *v.Head) {
+			if err != nil {
+				return nil, 0, err
+			}
+			if r.Container != v.Container || r.Ref.Epoch.Number < s.Epoch.Number {
+				break
+			}
+			if r.Snapshot == s.ID {
+				found := root(r.Container, r.Ref)
+				return &found, r.State.Size, nil
+			}
+		}
+	}
+	if v.Recovered != nil && v.Recovered.Epoch.Number >= s.Epoch.Number {
+		return nil, 0, ErrLost
+	}
+	return nil, 0, nil
+}
+
+// cut takes a point in time of a volume for a snapshot, or for a clone under
+// its id: of an attached volume its node does, of any other the head is it. The
+// root is nil for a blank volume.
+func (c *Catalog) cut(ctx context.Context, v authority.Volume, s ident.Snapshot) (*authority.Root, int64, error) {
+	if !v.Opening.Open {
+		if v.Head == nil {
+			return nil, v.Size, nil
+		}
+		r, err := snapshots.LoadRoot(ctx, c.store, v.Head.Container, ref(*v.Head))
+		if err != nil {
+			return nil, 0, err
+		}
+		return v.Head, r.State.Size, nil
+	}
+	cut, err := c.config.Nodes.Seal(ctx, v.Opening.Endpoint, v.ID, s)
+	if err != nil {
+		return nil, 0, err
+	}
+	if cut.Size <= 0 || cut.Root.Container != v.Container {
+		return nil, 0, fmt.Errorf("node %q sealed %d bytes in container %q: %w", v.Opening.Node, cut.Size, cut.Root.Container, ErrInvalid)
+	}
+	return &cut.Root, cut.Size, c.belongs(ctx, v.ID, cut.Root)
+}
+
+// belongs checks that a published root is of the volume's history: of the
+// current epoch, or an ancestor of the root that was adopted since. A root that
+// is neither was published by a node that had lost the volume.
+func (c *Catalog) belongs(ctx context.Context, id ident.Volume, r authority.Root) error {
+	v, err := c.readyVolume(ctx, id)
+	if err != nil {
+		return err
+	}
+	if r.Epoch == v.Opening.Epoch && !v.Opening.Lost {
+		return nil
+	}
+	if v.Head != nil {
+		for ancestor, err := range c.history(ctx, *v.Head) {
+			if err != nil {
+				return err
+			}
+			if ancestor.Container == r.Container && ancestor.Ref == ref(r) {
+				return nil
+			}
+			if ancestor.Ref.Epoch.Number < r.Epoch.Number {
+				break
+			}
+		}
+	}
+	return ErrLost
+}
+
+// changeSnapshot edits the record of a snapshot that is not deleted.
+func (c *Catalog) changeSnapshot(ctx context.Context, id ident.Snapshot, edit func(*authority.Snapshot) error) (authority.Snapshot, error) {
+	return change(ctx, c.snapshots, string(id), func(s *authority.Snapshot) error {
+		if s.State == authority.Deleted {
+			return ErrNotFound
+		}
+		return edit(s)
+	})
 }
 
 // DeleteSnapshot removes a snapshot; its space follows. One that is not there is
 // deleted already. Volumes made from it keep working.
-func (c *Catalog) DeleteSnapshot(ctx context.Context, id ident.Snapshot) error { return ErrNotReady }
+func (c *Catalog) DeleteSnapshot(ctx context.Context, id ident.Snapshot) error {
+	if _, err := ident.ParseSnapshot(string(id)); err != nil {
+		return nil // nothing can have this id
+	}
+	err := c.discardSnapshot(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return failed(err, "delete", "snapshot", id)
+}
 
-// GetSnapshot returns a snapshot that is ready, else ErrNotFound.
+// discardSnapshot tombstones a snapshot and frees its name.
+func (c *Catalog) discardSnapshot(ctx context.Context, id ident.Snapshot) error {
+	s, err := change(ctx, c.snapshots, string(id), func(s *authority.Snapshot) error {
+		if s.State == authority.Deleted {
+			return errKeep
+		}
+		s.State, s.Deleted = authority.Deleted, c.now()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.drop(ctx, snapshotNames, s.Name, string(id))
+}
+
+// GetSnapshot returns a snapshot that is ready, else ErrNotFound; ErrNotReady
+// for one that is being made, ErrLost for one that never will be.
 func (c *Catalog) GetSnapshot(ctx context.Context, id ident.Snapshot) (authority.Snapshot, error) {
-	return authority.Snapshot{}, ErrNotFound
+	s, err := c.readySnapshot(ctx, id)
+	return s, failed(err, "get", "snapshot", id)
+}
+
+func (c *Catalog) readySnapshot(ctx context.Context, id ident.Snapshot) (authority.Snapshot, error) {
+	if _, err := ident.ParseSnapshot(string(id)); err != nil {
+		return authority.Snapshot{}, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	s, _, err := c.snapshots.Get(ctx, string(id))
+	if err != nil {
+		return s, absent(err)
+	}
+	switch s.State {
+	case authority.Ready:
+		return s, nil
+	case authority.Creating:
+		return s, ErrNotReady
+	case authority.Failed:
+		return s, ErrLost
+	}
+	return s, ErrNotFound
 }
 
 // ListSnapshots returns at most limit ready snapshots, of one volume if source
 // is not "", in the order of their ids, after the given one. next is "" at the
 // end of the list.
 func (c *Catalog) ListSnapshots(ctx context.Context, source ident.Volume, after ident.Snapshot, limit int) (page []authority.Snapshot, next ident.Snapshot, err error) {
-	return nil, "", nil
+	page, err = list(ctx, c.snapshots, string(after), limit, func(s authority.Snapshot) bool {
+		return s.State == authority.Ready && (source == "" || s.Source == source)
+	})
+	if len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1].ID
+	}
+	return page, next, failed(err, "list", "snapshots after", after)
+}
+
+// deleteObject deletes an object; one that is not there is no error.
+func (c *Catalog) deleteObject(ctx context.Context, container, name string) error {
+	err := c.store.Delete(ctx, container, name)
+	if errors.Is(err, swift.ErrNotFound) {
+		return nil
+	}
+	return err
 }

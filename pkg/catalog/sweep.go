@@ -1,11 +1,231 @@
 package catalog
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
 
 // Swept counts what a sweep removed.
-type Swept struct{ Volumes, Objects int }
+type Swept struct{ Volumes, Snapshots, Objects int }
 
 // Sweep removes the space of deleted volumes and snapshots as far as nothing
-// needs it any more, and finishes what an interrupted deletion left. The
-// controller calls it periodically; any number may run at once.
-func (c *Catalog) Sweep(ctx context.Context) (Swept, error) { return Swept{}, nil }
+// needs it any more, and finishes what an interrupted call left. The controller
+// calls it periodically; any number may run at once. What it cannot remove now
+// it leaves to the next one; the errors of all volumes are returned together.
+//
+// The container of a deleted volume goes once no snapshot of the volume and no
+// pin on it is left. Objects of a live volume are not touched.
+func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
+	var total Swept
+	for {
+		swept, err := c.sweepOnce(ctx)
+		total.Volumes += swept.Volumes
+		total.Snapshots += swept.Snapshots
+		total.Objects += swept.Objects
+		// A child that went may have held the last pin of its parent.
+		if err != nil || swept.Volumes == 0 {
+			return total, err
+		}
+	}
+}
+
+func (c *Catalog) sweepOnce(ctx context.Context) (Swept, error) {
+	var swept Swept
+	// The order of these three decides: see the package's description.
+	dead, err := c.deadVolumes(ctx)
+	if err != nil {
+		return swept, err
+	}
+	needed := map[ident.Volume]bool{}
+	errSnapshots := c.sweepSnapshots(ctx, needed, &swept)
+	errPins := c.sweepPins(ctx, needed)
+	if err := errors.Join(errSnapshots, errPins); err != nil {
+		return swept, err
+	}
+	var errs []error
+	for _, row := range dead {
+		if needed[row.Value.ID] {
+			continue
+		}
+		if err := c.erase(ctx, row, &swept); err != nil {
+			errs = append(errs, failed(err, "erase", "volume", row.Value.ID))
+		}
+		if err := ctx.Err(); err != nil {
+			return swept, err
+		}
+	}
+	return swept, errors.Join(errs...)
+}
+
+// deadVolumes lists the tombstones of volumes, and makes those that are due: of
+// records whose call died before it claimed the name.
+func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Volume], error) {
+	var dead []authority.Row[authority.Volume]
+	for row, err := range authority.All(ctx, c.volumes, "") {
+		if err != nil {
+			return nil, err
+		}
+		switch v := row.Value; v.State {
+		case authority.Creating, authority.Importing:
+			if c.now().Sub(v.Created) < c.config.Patience {
+				continue
+			}
+			if claimed, err := c.holds(ctx, volumeNames, v.Name, string(v.ID)); err != nil {
+				return nil, err
+			} else if !claimed {
+				// The call may wake up yet: then it finds the tombstone.
+				if err := c.discard(ctx, v.ID); err != nil && !errors.Is(err, ErrNotFound) {
+					return nil, err
+				}
+			}
+		case authority.Deleted:
+			dead = append(dead, row)
+		}
+	}
+	return dead, nil
+}
+
+// sweepSnapshots marks the volumes that live snapshots need, and removes what is
+// left of deleted ones.
+func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bool, swept *Swept) error {
+	for row, err := range authority.All(ctx, c.snapshots, "") {
+		if err != nil {
+			return err
+		}
+		s := row.Value
+		switch s.State {
+		case authority.Creating:
+			needed[s.Source] = true
+			if c.now().Sub(s.Created) < c.config.Patience {
+				continue
+			}
+			if claimed, err := c.holds(ctx, snapshotNames, s.Name, string(s.ID)); err != nil {
+				return err
+			} else if !claimed {
+				if err := c.discardSnapshot(ctx, s.ID); err != nil && !errors.Is(err, ErrNotFound) {
+					return err
+				}
+			}
+		case authority.Ready:
+			needed[s.Source] = true
+		case authority.Deleted:
+			if err := c.drop(ctx, snapshotNames, s.Name, row.Key); err != nil {
+				return err
+			}
+			if err := c.deleteObject(ctx, s.Container, chunks.SnapshotName(s.ID)); err != nil {
+				return failed(err, "erase", "snapshot", s.ID)
+			}
+			done, err := remove(ctx, c.snapshots, row.Key, row.Version)
+			if err != nil {
+				return err
+			}
+			if done {
+				swept.Snapshots++
+			}
+		}
+	}
+	return nil
+}
+
+// sweepPins marks the volumes that children need. A pin whose child has no
+// record was made by a call that died after its volume was deleted and erased:
+// ids are not used again, so nobody needs it.
+func (c *Catalog) sweepPins(ctx context.Context, needed map[ident.Volume]bool) error {
+	for row, err := range authority.All(ctx, c.pins, "") {
+		if err != nil {
+			return err
+		}
+		p := row.Value
+		_, _, err := c.volumes.Get(ctx, string(p.Child))
+		switch {
+		case errors.Is(err, authority.ErrNotFound):
+			if err := c.unpin(ctx, p.Owner, p.Child); err != nil {
+				return failed(err, "unpin", "volume", p.Owner)
+			}
+		case err != nil:
+			return err
+		default:
+			needed[p.Owner] = true
+		}
+	}
+	return nil
+}
+
+// erase removes what a deleted volume has left, the record last.
+func (c *Catalog) erase(ctx context.Context, row authority.Row[authority.Volume], swept *Swept) error {
+	v := row.Value
+	if err := c.drop(ctx, volumeNames, v.Name, row.Key); err != nil {
+		return err
+	}
+	if err := c.checkOwner(ctx, v); err != nil {
+		return err
+	}
+	if err := c.empty(ctx, v.Container, swept); err != nil {
+		return err
+	}
+	err := c.store.DeleteContainer(ctx, v.Container)
+	if errors.Is(err, swift.ErrNotEmpty) {
+		return nil // the listing was stale: the next sweep sees more
+	}
+	if err != nil && !errors.Is(err, swift.ErrNotFound) {
+		return err
+	}
+	if v.Origin != nil {
+		for _, owner := range v.Origin.Pinned {
+			if err := c.unpin(ctx, owner, v.ID); err != nil {
+				return err
+			}
+		}
+	}
+	done, err := remove(ctx, c.volumes, row.Key, row.Version)
+	if done {
+		swept.Volumes++
+	}
+	return err
+}
+
+// erasePage is how many objects one request deletes.
+const erasePage = 1000
+
+// empty deletes all objects that the listing of a container shows, the
+// descriptor last: until then it says whose the rest is.
+func (c *Catalog) empty(ctx context.Context, container string, swept *Swept) error {
+	var descriptors []string
+	for marker := ""; ; {
+		infos, err := c.store.List(ctx, container, "", marker, erasePage)
+		if errors.Is(err, swift.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var names []string
+		for _, info := range infos {
+			marker = info.Name
+			if strings.HasPrefix(info.Name, chunks.DescriptorPrefix) {
+				descriptors = append(descriptors, info.Name)
+			} else {
+				names = append(names, info.Name)
+			}
+		}
+		if len(infos) < erasePage {
+			names = append(names, descriptors...)
+		}
+		if len(names) > 0 {
+			if err := c.store.DeleteMany(ctx, container, names); err != nil {
+				return fmt.Errorf("empty container %s: %w", container, err)
+			}
+			swept.Objects += len(names)
+		}
+		if len(infos) < erasePage {
+			return nil
+		}
+	}
+}

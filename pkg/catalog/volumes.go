@@ -2,10 +2,17 @@ package catalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
+
+// DefaultSize is that of an empty volume for which no size was asked, in bytes.
+const DefaultSize = 1 << 30
 
 // VolumeSpec asks for a volume.
 type VolumeSpec struct {
@@ -20,27 +27,247 @@ type VolumeSpec struct {
 // CreateVolume makes a volume, or finds the one that the same spec made before.
 // It returns once the volume can be published.
 func (c *Catalog) CreateVolume(ctx context.Context, spec VolumeSpec) (authority.Volume, error) {
-	return authority.Volume{}, ErrNotReady
+	v, err := c.createVolume(ctx, spec)
+	return v, failed(err, "create", "volume", spec.Name)
 }
 
-// DeleteVolume tombstones a volume: it is gone for everybody when the call
-// returns, its space follows (see [Catalog.Sweep]). A volume that is not there
-// is deleted already; one that is published is ErrInUse.
-func (c *Catalog) DeleteVolume(ctx context.Context, id ident.Volume) error { return ErrNotReady }
+func (c *Catalog) createVolume(ctx context.Context, spec VolumeSpec) (authority.Volume, error) {
+	release, err := c.busy.take("volume name", spec.Name)
+	if err != nil {
+		return authority.Volume{}, err
+	}
+	defer release()
+	v, err := c.plan(ctx, spec, authority.Creating)
+	if err != nil || v.State == authority.Ready {
+		return v, err
+	}
+	if err := c.makeContainer(ctx, v); err != nil {
+		return v, err
+	}
+	if v.Origin != nil {
+		if v, err = c.inherit(ctx, v); err != nil {
+			return v, err
+		}
+	}
+	v, err = c.changeVolume(ctx, v.ID, func(v *authority.Volume) error {
+		if v.State == authority.Ready {
+			return errKeep
+		}
+		v.State = authority.Ready
+		if v.Origin != nil {
+			v.Head = v.Origin.Root
+		}
+		return nil
+	})
+	return v, taken(err)
+}
+
+// plan finds or makes the record for a spec. It makes nothing in Swift.
+func (c *Catalog) plan(ctx context.Context, spec VolumeSpec, state authority.State) (authority.Volume, error) {
+	if err := checkName(spec.Name); err != nil {
+		return authority.Volume{}, err
+	}
+	if spec.Source != nil && (spec.Source.Volume == "") == (spec.Source.Snapshot == "") {
+		return authority.Volume{}, fmt.Errorf("%w: a source is a volume or a snapshot", ErrInvalid)
+	}
+	live := func(v authority.Volume) bool { return v.State != authority.Deleted }
+	v, err := named(ctx, c, volumeNames, spec.Name, c.volumes, live, func() (string, authority.Volume, error) {
+		size, err := c.sizeFor(ctx, spec)
+		id := ident.NewVolume()
+		v := authority.Volume{
+			ID: id, Name: spec.Name, Container: c.container(id), Size: size,
+			Parameters: maps.Clone(spec.Parameters), Created: c.now(), State: state,
+		}
+		if spec.Source != nil {
+			v.Origin = &authority.Origin{Volume: spec.Source.Volume, Snapshot: spec.Source.Snapshot}
+		}
+		return string(id), v, err
+	})
+	if err != nil {
+		return v, err
+	}
+	return v, satisfies(v, spec, state)
+}
+
+// satisfies reports as ErrConflict what a volume does not have of a spec.
+func satisfies(v authority.Volume, spec VolumeSpec, state authority.State) error {
+	var origin authority.Origin
+	if v.Origin != nil {
+		origin = authority.Origin{Volume: v.Origin.Volume, Snapshot: v.Origin.Snapshot}
+	}
+	var source authority.Origin
+	if spec.Source != nil {
+		source = authority.Origin{Volume: spec.Source.Volume, Snapshot: spec.Source.Snapshot}
+	}
+	switch {
+	case v.State != state && v.State != authority.Ready:
+		return fmt.Errorf("%w: volume %s is %s", ErrConflict, v.ID, v.State)
+	case v.Size < spec.Required || spec.Limit > 0 && v.Size > spec.Limit:
+		return fmt.Errorf("%w: volume %s has %d bytes", ErrConflict, v.ID, v.Size)
+	case origin.Volume != source.Volume || origin.Snapshot != source.Snapshot:
+		return fmt.Errorf("%w: volume %s has another source", ErrConflict, v.ID)
+	case !maps.Equal(v.Parameters, spec.Parameters):
+		return fmt.Errorf("%w: volume %s has other parameters", ErrConflict, v.ID)
+	}
+	return nil
+}
+
+// sizeFor decides the size of a new volume.
+func (c *Catalog) sizeFor(ctx context.Context, spec VolumeSpec) (int64, error) {
+	least := max(spec.Required, 1)
+	if spec.Source != nil {
+		size, err := c.originSize(ctx, *spec.Source)
+		if err != nil {
+			return 0, err
+		}
+		if spec.Limit > 0 && spec.Limit < size {
+			return 0, fmt.Errorf("%w: the source has %d bytes, more than the limit of %d", ErrOutOfRange, size, spec.Limit)
+		}
+		least = max(least, size)
+	} else if spec.Required == 0 {
+		least = DefaultSize
+		if spec.Limit > 0 {
+			least = min(least, spec.Limit/sizeUnit*sizeUnit)
+		}
+	}
+	return fit(least, spec.Limit)
+}
+
+// fit rounds a size up to the unit, within the limits.
+func fit(least, limit int64) (int64, error) {
+	if least < 0 || limit < 0 || least > snapshots.MaxSize {
+		return 0, fmt.Errorf("%w: a volume has at most %d bytes", ErrOutOfRange, int64(snapshots.MaxSize))
+	}
+	size := (least + sizeUnit - 1) / sizeUnit * sizeUnit
+	if size == 0 || limit > 0 && size > limit {
+		return 0, fmt.Errorf("%w: no multiple of %d bytes from %d to %d", ErrOutOfRange, sizeUnit, least, limit)
+	}
+	return size, nil
+}
+
+// changeVolume edits the record of a volume that is not deleted.
+func (c *Catalog) changeVolume(ctx context.Context, id ident.Volume, edit func(*authority.Volume) error) (authority.Volume, error) {
+	return change(ctx, c.volumes, string(id), func(v *authority.Volume) error {
+		if v.State == authority.Deleted {
+			return ErrNotFound
+		}
+		return edit(v)
+	})
+}
 
 // GetVolume returns a volume that is ready, else ErrNotFound.
 func (c *Catalog) GetVolume(ctx context.Context, id ident.Volume) (authority.Volume, error) {
-	return authority.Volume{}, ErrNotFound
+	v, err := c.readyVolume(ctx, id)
+	return v, failed(err, "get", "volume", id)
+}
+
+// readyVolume is the volume as everybody may see it.
+func (c *Catalog) readyVolume(ctx context.Context, id ident.Volume) (authority.Volume, error) {
+	if _, err := ident.ParseVolume(string(id)); err != nil {
+		return authority.Volume{}, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	v, _, err := c.volumes.Get(ctx, string(id))
+	if err == nil && v.State != authority.Ready {
+		err = ErrNotFound
+	}
+	return v, absent(err)
 }
 
 // ListVolumes returns at most limit volumes that are ready, in the order of
 // their ids, after the given one. next is "" at the end of the list.
 func (c *Catalog) ListVolumes(ctx context.Context, after ident.Volume, limit int) (page []authority.Volume, next ident.Volume, err error) {
-	return nil, "", nil
+	page, err = list(ctx, c.volumes, string(after), limit, func(v authority.Volume) bool { return v.State == authority.Ready })
+	if len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1].ID
+	}
+	return page, next, failed(err, "list", "volumes after", after)
+}
+
+// list returns the records after a key that are shown: one more than limit if
+// there are more.
+func list[T any](ctx context.Context, t authority.Table[T], after string, limit int, shown func(T) bool) ([]T, error) {
+	if limit < 1 {
+		return nil, fmt.Errorf("%w: a page has at least one entry", ErrInvalid)
+	}
+	var page []T
+	for {
+		rows, err := t.List(ctx, after, limit+1)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			after = row.Key
+			if shown(row.Value) {
+				page = append(page, row.Value)
+			}
+			if len(page) > limit {
+				return page, nil
+			}
+		}
+		if len(rows) <= limit {
+			return page, nil
+		}
+	}
 }
 
 // Expand grows a volume's record to at least required bytes and returns the
 // volume; an attached volume is then grown by its node.
 func (c *Catalog) Expand(ctx context.Context, id ident.Volume, required, limit int64) (authority.Volume, error) {
-	return authority.Volume{}, ErrNotReady
+	if _, err := c.readyVolume(ctx, id); err != nil {
+		return authority.Volume{}, failed(err, "expand", "volume", id)
+	}
+	v, err := c.changeVolume(ctx, id, func(v *authority.Volume) error {
+		size, err := fit(max(required, v.Size), limit)
+		if err != nil {
+			return err
+		}
+		if size == v.Size {
+			return errKeep
+		}
+		v.Size = size
+		return nil
+	})
+	return v, failed(err, "expand", "volume", id)
+}
+
+// DeleteVolume tombstones a volume: it is gone for everybody when the call
+// returns, its space follows (see [Catalog.Sweep]). A volume that is not there
+// is deleted already; one that is published is ErrInUse.
+func (c *Catalog) DeleteVolume(ctx context.Context, id ident.Volume) error {
+	return failed(c.deleteVolume(ctx, id), "delete", "volume", id)
+}
+
+func (c *Catalog) deleteVolume(ctx context.Context, id ident.Volume) error {
+	if _, err := ident.ParseVolume(string(id)); err != nil {
+		return nil // nothing can have this id
+	}
+	release, err := c.busy.take("volume", string(id))
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = c.discard(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// discard tombstones a volume and frees its name.
+func (c *Catalog) discard(ctx context.Context, id ident.Volume) error {
+	v, err := change(ctx, c.volumes, string(id), func(v *authority.Volume) error {
+		switch {
+		case v.State == authority.Deleted:
+			return errKeep
+		case v.Binding != nil:
+			return fmt.Errorf("%w: it is published to node %q", ErrInUse, v.Binding.Node)
+		}
+		v.State, v.Deleted = authority.Deleted, c.now()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.drop(ctx, volumeNames, v.Name, string(id))
 }

@@ -1,0 +1,190 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// Abandon ends the binding of a volume whose node was given up. A node that
+// answers hands over; only for one that does not, the epoch is fenced and the
+// newest root in Swift is searched and adopted: what that does not hold is lost.
+func (c *Catalog) Abandon(ctx context.Context, id ident.Volume) error {
+	return failed(c.abandon(ctx, id), "abandon", "volume", id)
+}
+
+func (c *Catalog) abandon(ctx context.Context, id ident.Volume) error {
+	release, err := c.busy.take("volume", string(id))
+	if err != nil {
+		return err
+	}
+	defer release()
+	v, err := c.readyVolume(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if v.Opening.Open {
+		err := c.config.Nodes.Handover(ctx, v.Opening.Endpoint, id)
+		if errors.Is(err, ErrUnreachable) {
+			_, err = c.endLost(ctx, v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.unbind(ctx, id, "")
+}
+
+// endLost ends the open epoch of a volume without its node (R6, R7): it is
+// fenced, then the newest root that the node has published is adopted.
+func (c *Catalog) endLost(ctx context.Context, v authority.Volume) (authority.Volume, error) {
+	epoch := v.Opening.Epoch
+	if err := c.putOnce(ctx, v.Container, chunks.FenceName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
+		return v, err
+	}
+	newest, err := c.search(ctx, v)
+	if err != nil {
+		return v, err
+	}
+	head := v.Head
+	var sealed time.Time
+	if newest != nil {
+		r := root(newest.Container, newest.Ref)
+		head, sealed = &r, newest.State.Sealed
+	}
+	ended, err := c.changeVolume(ctx, v.ID, func(v *authority.Volume) error {
+		if v.Opening.Epoch != epoch || !v.Opening.Open {
+			return ErrBusy // it was closed, or ended by another controller
+		}
+		v.Opening.Open, v.Opening.Lost = false, true
+		v.Head = head
+		v.Recovered = &authority.Recovery{Epoch: epoch, Node: v.Opening.Node, At: c.now(), Newest: sealed}
+		return nil
+	})
+	if err != nil {
+		return v, err
+	}
+	return ended, nil
+}
+
+const (
+	// searchAhead is how many consecutive generations must be absent before the
+	// last one found is taken for the newest.
+	searchAhead = 8
+	// searchLooks is how often an absent one is looked for.
+	searchLooks = 3
+)
+
+// search finds the newest root of a volume's open epoch, starting from the one
+// recorded; the recorded head itself if there is none newer, nil if there is no
+// head. A root counts if the parents of it lead back to the recorded head.
+func (c *Catalog) search(ctx context.Context, v authority.Volume) (*snapshots.Root, error) {
+	var newest *snapshots.Root
+	if v.Head != nil {
+		var err error
+		newest, err = snapshots.LoadRoot(ctx, c.store, v.Head.Container, ref(*v.Head))
+		if errors.Is(err, swift.ErrNotFound) {
+			return nil, fmt.Errorf("%w: root %s is recorded and absent", ErrRolledBack, ref(*v.Head).Name())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	last := uint64(0)
+	if v.Head != nil && v.Head.Epoch == v.Opening.Epoch {
+		last = v.Head.Generation
+	}
+	for look := 0; look < searchLooks; {
+		found, err := c.firstRoot(ctx, v, last)
+		switch {
+		case err != nil:
+			return nil, err
+		case found != nil:
+			if err := c.continues(ctx, found, newest); err != nil {
+				return nil, err
+			}
+			newest, last, look = found, found.Ref.Gen, 0
+			continue
+		}
+		if look++; look < searchLooks {
+			if err := c.pause(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return newest, nil
+}
+
+// firstRoot returns the first root of the open epoch after generation last, or
+// nil if the next ones are absent. Any answer but "absent" ends the search.
+func (c *Catalog) firstRoot(ctx context.Context, v authority.Volume, last uint64) (*snapshots.Root, error) {
+	for gen := last + 1; gen <= last+searchAhead; gen++ {
+		at := chunks.Location{Container: v.Container, Name: chunks.RootName(v.Opening.Epoch, gen)}
+		o, err := c.store.Get(ctx, at.Container, at.Name, swift.GetOptions{Newest: true})
+		if errors.Is(err, swift.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return snapshots.DecodeRoot(at, o.Body)
+	}
+	return nil, nil
+}
+
+// continues checks that the parents of a root lead back to the one before it,
+// also over roots that the search did not see.
+func (c *Catalog) continues(ctx context.Context, found, before *snapshots.Root) error {
+	var start snapshots.Parent // zero: found's history is that of a blank volume
+	if before != nil {
+		start = snapshots.Parent{Container: before.Container, Ref: before.Ref}
+	}
+	for parent := found.Parent; parent != start; {
+		if parent.Container != found.Container || parent.Epoch != found.Ref.Epoch {
+			return fmt.Errorf("%w: root %s does not continue the recorded head", ErrRolledBack, found.Ref.Name())
+		}
+		r, err := snapshots.LoadRoot(ctx, c.store, parent.Container, parent.Ref)
+		if err != nil {
+			return err
+		}
+		parent = r.Parent
+	}
+	return nil
+}
+
+// history iterates over a root and its parents, newest first. It ends after the
+// first error.
+func (c *Catalog) history(ctx context.Context, from authority.Root) iter.Seq2[*snapshots.Root, error] {
+	return func(yield func(*snapshots.Root, error) bool) {
+		for at, r := from.Container, ref(from); !r.IsZero(); {
+			loaded, err := snapshots.LoadRoot(ctx, c.store, at, r)
+			if !yield(loaded, err) || err != nil {
+				return
+			}
+			at, r = loaded.Parent.Container, loaded.Parent.Ref
+		}
+	}
+}
+
+// pause waits between two looks.
+func (c *Catalog) pause(ctx context.Context) error {
+	t := time.NewTimer(c.config.SearchPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
