@@ -124,17 +124,16 @@ type Extent struct {
 
 // Stats is what a journal looks like at one moment.
 type Stats struct {
-	Active      uint64  // the generation that takes writes
-	Sealed      int     // layers that wait for publication
-	DirtyBytes  int64   // data bytes in the active and the sealed layers
-	LogBytes    int64   // bytes of the log in use
-	Quota       int64   // bytes the log may use
-	MapBytes    int64   // memory of the block map, estimated
-	Fill        float64 // of quota or map budget, whichever is fuller: 0..1
-	Sequence    uint64  // of the last acknowledged record
-	Durable     uint64  // sequence up to which the log is known to be durable
-	Records     uint64  // written by this opening
-	Syncs       uint64  // done by this opening
-	Held        int     // writes that wait for space now
-	OldestDirty time.Time
+	Active     uint64  // the generation that takes writes
+	Sealed     int     // layers that wait for publication
+	DirtyBytes int64   // data bytes in the active and the sealed layers
+	LogBytes   int64   // bytes of the log in use
+	Quota      int64   // bytes the log may use
+	MapBytes   int64   // memory of the block map, estimated
+	Fill       float64 // of quota or map budget, whichever is fuller: 0..1
+	Sequence   uint64  // of the last acknowledged record
+	Durable    uint64  // sequence up to which the log is known to be durable
+	Records    uint64  // written by this opening
+	Syncs      uint64  // done by this opening
+	Held       int     // writes that wait for space now
 }

@@ -1,0 +1,137 @@
+package delta
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// osFS is the operating system's file system.
+type osFS struct{}
+
+func (osFS) Mkdir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func (osFS) Create(name string) (File, error) {
+	return openFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+}
+
+func (osFS) Open(name string) (File, error) { return openFile(name, os.O_RDWR) }
+
+func openFile(name string, flags int) (File, error) {
+	f, err := os.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{f}, nil
+}
+
+func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
+func (osFS) Remove(name string) error     { return os.Remove(name) }
+
+func (osFS) ReadDir(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+func (osFS) SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func (osFS) Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return f, nil
+}
+
+func (osFS) CheckDurable(dir string) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	switch uint32(s.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
+		return fmt.Errorf("%s is on tmpfs, which forgets at a reboot: %w", dir, ErrUnfit)
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return fmt.Errorf("%s is on overlay, which goes with its container: %w", dir, ErrUnfit)
+	}
+	return nil
+}
+
+type osFile struct{ *os.File }
+
+// ReadDirectAt reads with O_DIRECT through a descriptor of its own; on a file
+// system without it, it drops the file's clean pages and reads plainly.
+func (f *osFile) ReadDirectAt(p []byte, off int64) (int, error) {
+	d, err := os.OpenFile(f.Name(), os.O_RDONLY|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) {
+		if err := unix.Fadvise(int(f.Fd()), off, int64(len(p)), unix.FADV_DONTNEED); err != nil {
+			return 0, fmt.Errorf("drop cached pages of %s: %w", f.Name(), err)
+		}
+		return f.ReadAt(p, off)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	return d.ReadAt(p, off)
+}
+
+func (f *osFile) Allocate(size int64) error {
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+		return fmt.Errorf("allocate %d bytes for %s: %w", size, f.Name(), err)
+	}
+	return nil
+}
+
+func (f *osFile) Sync() error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func (f *osFile) Size() (int64, error) {
+	i, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return i.Size(), nil
+}
+
+// alignedBuffer returns n bytes at an address that O_DIRECT accepts.
+func alignedBuffer(n int) []byte {
+	b := make([]byte, n+Block)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (Block - 1))
+	return b[skip : skip+n : skip+n]
+}
