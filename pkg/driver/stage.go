@@ -140,8 +140,10 @@ func (n *Node) mountStaged(ctx context.Context, s staged, device string) error {
 		if err := n.config.Mounts.Unmount(ctx, s.path); err != nil {
 			return err
 		}
-		if err := n.config.Filesystems.Check(ctx, device, t); err != nil {
-			return err
+		if len(mounts) == 0 { // a file system in use is not checked
+			if err := n.config.Filesystems.Check(ctx, device, t); err != nil {
+				return err
+			}
 		}
 		if err := n.config.Mounts.MountDevice(ctx, device, s.path, t, s.use.flags, s.use.readOnly); err != nil {
 			return err
