@@ -94,13 +94,13 @@ func logged(log *slog.Logger) grpc.UnaryServerInterceptor {
 		}
 		answer, err := next(ctx, req)
 		log = log.With("duration", time.Since(start).Round(time.Microsecond))
-		switch code := status.Code(err); code {
+		switch s := status.Convert(err); s.Code() {
 		case codes.OK:
 			log.Debug("done")
 		case codes.Internal, codes.Unknown, codes.DataLoss:
-			log.Error("failed", "code", code, "error", err)
+			log.Error("failed", "code", s.Code(), "error", s.Message())
 		default:
-			log.Warn("refused", "code", code, "error", err)
+			log.Warn("refused", "code", s.Code(), "error", s.Message())
 		}
 		return answer, err
 	}

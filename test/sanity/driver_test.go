@@ -61,12 +61,12 @@ func start(t *testing.T) (controller, node string) {
 
 func openStore(t *testing.T, dir string) swift.Store {
 	t.Helper()
-	server, err := embedded.Start(dir, "127.0.0.1:0")
+	server, err := embedded.Start(dir, "127.0.0.1:0", embedded.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	store, err := swift.New(t.Context(), swift.Credentials{AuthURL: server.URL, User: server.User, Key: server.Key}, swift.Options{})
+	store, err := swift.New(swift.Credentials{Version: 1, AuthURL: server.URL, User: server.User(), Key: server.Key()}, swift.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func serve(t *testing.T, socket string, register ...func(grpc.ServiceRegistrar))
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	go func() { done <- driver.Serve(ctx, "unix://"+socket, log, register...) }()
 	t.Cleanup(func() {
 		cancel()

@@ -10,6 +10,7 @@
 package sanity
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
 	"github.com/onsi/gomega"
+	"k8s.io/klog/v2"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
@@ -51,7 +53,11 @@ func TestSanity(t *testing.T) {
 			specs.CountWithState(types.SpecStatePassed), len(specs),
 			specs.CountWithState(types.SpecStateFailureStates), specs.CountWithState(types.SpecStateSkipped|types.SpecStatePending))
 	})
-	ginkgo.RunSpecs(t, "csi-sanity")
+	klog.SetOutput(io.Discard) // the suite logs through it
+	klog.LogToStderr(false)
+	suite, reporter := ginkgo.GinkgoConfiguration()
+	reporter.NoColor, reporter.Succinct, reporter.SilenceSkips = true, true, true
+	ginkgo.RunSpecs(t, "csi-sanity", suite, reporter)
 }
 
 // ids makes ids of the driver's form, which name nothing.
