@@ -36,6 +36,7 @@
 //
 //	epoch:            uvarint number, uint64 tag
 //	ref:              epoch, uvarint generation, 32 bytes SHA-256 of the root's object
+//	place:            uint8 1, string container, ref of a root in it; or uint8 0: none
 //	time:             uvarint milliseconds since 1970; 0 is no time
 //	origin:           uvarint index of a container in the root's dictionary, epoch,
 //	                  uint64 opening
@@ -49,8 +50,7 @@
 //	  uint8           1: closed in good order, else 0
 //	  time            when the generation was cut
 //	  string          snapshot that it was cut for, or empty
-//	  uint8           1: a parent follows, 0: none
-//	    string, ref   its container and root
+//	  place           the parent
 //	  uvarint ...     dictionary of containers: count, then of each
 //	    string          name
 //	    uvarint         key id, 0 for none
@@ -74,9 +74,8 @@
 //	  varint ...      patches: generation, minus that of the patch before of that origin
 //	  uvarint ...     patches: number of the pack in its generation
 //
-//	snapshot record:  string id, string source volume, string container, ref,
-//	                  uvarint size in bytes, time
-//	pin:              string child, string container, ref, time
+//	snapshot record:  string id, string source volume, place, uvarint size in bytes, time
+//	pin:              string child, place, time
 //
 // Tables copy one another's pages, so the indexes of a page must mean the same
 // for every root that names it: a root's dictionary starts with its parent's.

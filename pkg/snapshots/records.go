@@ -1,7 +1,6 @@
 package snapshots
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,8 +20,8 @@ var ErrConflict = errors.New("another record has this name")
 type Record struct {
 	ID        ident.Snapshot
 	Source    ident.Volume
-	Container string // where the root is
-	Root      Ref
+	Container string    // where the root is
+	Root      Ref       // zero, as is Container, if the volume was never opened
 	Size      int64     // bytes of the volume
 	Created   time.Time // when the cut was taken, in whole milliseconds
 }
@@ -31,8 +30,8 @@ type Record struct {
 // the child's first root names: the child needs what Root reaches.
 type Pin struct {
 	Child     ident.Volume
-	Container string // where the root is
-	Root      Ref
+	Container string    // where the root is
+	Root      Ref       // zero, as is Container, if the volume was never opened
 	Created   time.Time // in whole milliseconds
 }
 
@@ -40,7 +39,7 @@ type Pin struct {
 func (r Record) encode(at Location) ([]byte, error) {
 	b := strict.AppendString(nil, string(r.ID))
 	b = strict.AppendString(b, string(r.Source))
-	b = appendRef(strict.AppendString(b, r.Container), r.Root)
+	b = appendParent(b, Parent{Container: r.Container, Ref: r.Root})
 	b = binary.AppendUvarint(b, uint64(r.Size))
 	return enclose(kindRecord, at, appendTime(b, r.Created))
 }
@@ -53,7 +52,8 @@ func decodeRecord(at Location, object []byte) (r Record, err error) {
 	}
 	r.ID = readID(f, ident.ParseSnapshot)
 	r.Source = readID(f, ident.ParseVolume)
-	r.Container, r.Root = readContainer(f), readRef(f)
+	root := readParent(f)
+	r.Container, r.Root = root.Container, root.Ref
 	r.Size, r.Created = int64(f.Uvarint(MaxSize)), readTime(f)
 	if chunks.SnapshotName(r.ID) != at.Name {
 		f.Fail("this is the record of snapshot %q", r.ID)
@@ -67,7 +67,7 @@ func decodeRecord(at Location, object []byte) (r Record, err error) {
 // encode returns the object of p in container.
 func (p Pin) encode(at Location) ([]byte, error) {
 	b := strict.AppendString(nil, string(p.Child))
-	b = appendRef(strict.AppendString(b, p.Container), p.Root)
+	b = appendParent(b, Parent{Container: p.Container, Ref: p.Root})
 	return enclose(kindPin, at, appendTime(b, p.Created))
 }
 
@@ -78,7 +78,8 @@ func decodePin(at Location, object []byte) (p Pin, err error) {
 		return Pin{}, damaged(at, err)
 	}
 	p.Child = readID(f, ident.ParseVolume)
-	p.Container, p.Root, p.Created = readContainer(f), readRef(f), readTime(f)
+	root := readParent(f)
+	p.Container, p.Root, p.Created = root.Container, root.Ref, readTime(f)
 	if chunks.PinName(p.Child) != at.Name {
 		f.Fail("this is the pin of volume %q", p.Child)
 	}
@@ -97,15 +98,20 @@ func readID[T any](f *strict.Reader, parse func(string) (T, error)) T {
 	return id
 }
 
-// PutRecord stores r in container. Storing an equal record again is a success;
-// [ErrConflict] if another record has the same name.
+// PutRecord stores r in container. It is a success if there is a record of this
+// snapshot that differs in Created at most, which then stays as it is;
+// [ErrConflict] if there is any other.
 func PutRecord(ctx context.Context, store swift.Store, container string, r Record) error {
 	at := Location{Container: container, Name: chunks.SnapshotName(r.ID)}
 	object, err := r.encode(at)
 	if err != nil {
 		return err
 	}
-	return putOnce(ctx, store, at, object)
+	return putOnce(ctx, store, at, object, func(object []byte) (bool, error) {
+		there, err := decodeRecord(at, object)
+		there.Created = r.Created
+		return there == r, err
+	})
 }
 
 // PutPin stores p in container, as [PutRecord] does.
@@ -115,11 +121,15 @@ func PutPin(ctx context.Context, store swift.Store, container string, p Pin) err
 	if err != nil {
 		return err
 	}
-	return putOnce(ctx, store, at, object)
+	return putOnce(ctx, store, at, object, func(object []byte) (bool, error) {
+		there, err := decodePin(at, object)
+		there.Created = p.Created
+		return there == p, err
+	})
 }
 
-// putOnce stores an object unless it is there already.
-func putOnce(ctx context.Context, store swift.Store, at Location, object []byte) error {
+// putOnce stores an object unless there is one, which must say the same.
+func putOnce(ctx context.Context, store swift.Store, at Location, object []byte, same func([]byte) (bool, error)) error {
 	_, err := store.Put(ctx, at.Container, at.Name, object, swift.PutOptions{IfNoneMatch: true})
 	if !errors.Is(err, swift.ErrExists) {
 		return err
@@ -128,10 +138,11 @@ func putOnce(ctx context.Context, store swift.Store, at Location, object []byte)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(there, object) {
-		return fmt.Errorf("put %s: %w", at, ErrConflict)
+	ok, err := same(there)
+	if err == nil && !ok {
+		err = fmt.Errorf("put %s: %w", at, ErrConflict)
 	}
-	return nil
+	return err
 }
 
 // GetRecord fetches the record of a snapshot.

@@ -92,10 +92,7 @@ func (r *Root) encode() ([]byte, error) {
 	b = append(b, byte(r.State.Mark), flag(r.State.Clean))
 	b = appendTime(b, r.State.Sealed)
 	b = strict.AppendString(b, string(r.Snapshot))
-	b = append(b, flag(!r.Parent.IsZero()))
-	if !r.Parent.IsZero() {
-		b = appendRef(strict.AppendString(b, r.Parent.Container), r.Parent.Ref)
-	}
+	b = appendParent(b, r.Parent)
 	b = binary.AppendUvarint(b, uint64(len(r.Containers)))
 	for _, c := range r.Containers {
 		b = binary.AppendUvarint(strict.AppendString(b, c.Name), uint64(c.Key))
@@ -174,9 +171,7 @@ func (r *Root) read(f *strict.Reader) error {
 		}
 		r.Snapshot = id
 	}
-	if readFlag(f) {
-		r.Parent = Parent{Container: readContainer(f), Ref: readRef(f)}
-	}
+	r.Parent = readParent(f)
 	r.Containers = make([]Container, 0, f.Count(maxOrigins, 3))
 	seen := make(map[string]bool)
 	for range cap(r.Containers) {
@@ -191,6 +186,22 @@ func (r *Root) read(f *strict.Reader) error {
 	r.readPages(f)
 	r.recent = readEntries(f, r.Containers, maxRecent, chunkCount(r.State.Size), true)
 	return f.End()
+}
+
+// appendParent writes a place that may be empty.
+func appendParent(b []byte, p Parent) []byte {
+	b = append(b, flag(!p.IsZero()))
+	if p.IsZero() {
+		return b
+	}
+	return appendRef(strict.AppendString(b, p.Container), p.Ref)
+}
+
+func readParent(f *strict.Reader) (p Parent) {
+	if readFlag(f) {
+		p = Parent{Container: readContainer(f), Ref: readRef(f)}
+	}
+	return p
 }
 
 // readFlag reads a byte that is 0 or 1.
