@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -45,8 +46,7 @@ type flight struct {
 }
 
 func newLogin(cred Credentials, o Options, t *http.Transport) *login {
-	// ncw closes all idle connections at each log-in if it can: hide how.
-	return &login{options: o, cred: cred, transport: struct{ http.RoundTripper }{t}}
+	return &login{options: o, cred: cred, transport: roundTripper{t}}
 }
 
 // session returns a session other than the refused one (nil: any).
@@ -160,6 +160,31 @@ func (c Credentials) connection(t http.RoundTripper) *ncw.Connection {
 		ConnectTimeout: forever,
 		Timeout:        forever,
 	}
+}
+
+// roundTripper keeps two habits of ncw at bay: it closes all idle connections at
+// each log-in if it can, and it drops the text of an error if io.EOF comes along
+// with it.
+type roundTripper struct{ inner http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (t roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.inner.RoundTrip(req)
+	if err == nil && resp.StatusCode >= 400 {
+		resp.Body = lateEOF{resp.Body}
+	}
+	return resp, err
+}
+
+// lateEOF reports the end only when nothing else is left to report.
+type lateEOF struct{ io.ReadCloser }
+
+func (r lateEOF) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if n > 0 && err == io.EOF {
+		err = nil
+	}
+	return n, err
 }
 
 // newTransport makes connections for n requests at one time.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -220,6 +221,9 @@ func (d *disk) put(c *container, name string, body io.Reader, etag string, ifNon
 	}
 	hash := md5.New()
 	if m.size, err = io.Copy(io.MultiWriter(f, hash), body); err != nil {
+		if disk := new(fs.PathError); errors.As(err, &disk) {
+			return m, err
+		}
 		return m, fmt.Errorf("%w: %w", errCutShort, err)
 	}
 	hash.Sum(m.md5[:0])

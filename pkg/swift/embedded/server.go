@@ -36,6 +36,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 )
@@ -203,6 +204,7 @@ func fail(w http.ResponseWriter, err error) {
 		{errNotEmpty, http.StatusConflict},
 		{errETag, http.StatusUnprocessableEntity},
 		{errCutShort, 499},
+		{syscall.ENOSPC, http.StatusInsufficientStorage},
 	} {
 		if errors.Is(err, m.err) {
 			status = m.status
