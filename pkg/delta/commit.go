@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
@@ -104,8 +105,11 @@ func (c *committer) record(batch []*request) (int, error) {
 func (c *committer) fill(h *header, batch []*request) (length, done int) {
 	if r := batch[0]; r.kind != kindData {
 		h.kind, h.snapshot, h.clean = r.kind, r.snapshot, r.clean
-		if r.kind == kindState {
+		switch r.kind {
+		case kindState:
 			h.state = r.state
+		case kindSeal:
+			h.sealed = time.Now().UnixNano()
 		}
 		return headerSize, 1
 	}

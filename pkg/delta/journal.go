@@ -261,6 +261,21 @@ func (j *Journal) Active() uint64 {
 	return j.stack.active().gen
 }
 
+// Dirty reports whether the active generation has a write, a zero or a change
+// of state: whether sealing it would say anything new.
+func (j *Journal) Dirty() bool {
+	j.stack.mu.RLock()
+	defer j.stack.mu.RUnlock()
+	return j.stack.active().dirty
+}
+
+// Retired returns the newest retired generation, 0 if there is none.
+func (j *Journal) Retired() uint64 {
+	j.retiring.Lock()
+	defer j.retiring.Unlock()
+	return j.anchor.retired
+}
+
 // Err returns why the journal stopped (ErrStopped, ErrClosed), or nil.
 func (j *Journal) Err() error { return j.wrap("state", j.halt.err()) }
 

@@ -172,7 +172,11 @@ func TestSealedLayerIsTheCut(t *testing.T) {
 	verify(l)
 	check(t, j.Close())
 	j = mustOpen(t, cfg, id)
-	if n := len(j.Sealed()); n != 1 || j.Active() != 2 {
+	cut := l.Sealed()
+	if l = j.Sealed()[0]; !l.Sealed().Equal(cut) || cut.IsZero() {
+		t.Fatalf("sealed at %v, after recovery %v", cut, l.Sealed())
+	}
+	if n := len(j.Sealed()); n != 1 || j.Active() != 2 || !j.Dirty() || j.Retired() != 0 {
 		t.Fatalf("%d sealed layers, generation %d after recovery", n, j.Active())
 	}
 	verify(j.Sealed()[0])

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
@@ -20,10 +21,12 @@ type Layer struct {
 	state    State
 	blocks   *blockMap
 
-	sealed  uint64 // sequence of the SEAL record; 0 while active
-	begun   bool   // the layer has a record
-	first   uint64 // segment of its first record
-	retired bool   // guarded by stack.mu
+	cut     time.Time // of the SEAL record
+	sealed  uint64    // its sequence; 0 while active
+	begun   bool      // the layer has a record
+	dirty   bool      // the volume differs from the generation before
+	first   uint64    // segment of its first record
+	retired bool      // guarded by stack.mu
 }
 
 // Gen is the layer's generation.
@@ -37,6 +40,10 @@ func (l *Layer) Clean() bool { return l.clean }
 
 // State is the volume's state at the seal.
 func (l *Layer) State() State { return l.state }
+
+// Sealed is when the seal was made; it is part of the SEAL record and never
+// changes.
+func (l *Layer) Sealed() time.Time { return l.cut }
 
 // DirtyBytes counts the data in the layer in whole blocks, zeros not included.
 func (l *Layer) DirtyBytes() int64 { return int64(l.blocks.data) * Block }
@@ -92,6 +99,9 @@ func (s *stack) apply(r *ring, h *header, segment uint64, off int64) {
 	if !l.begun {
 		l.begun, l.first = true, segment
 	}
+	if h.kind == kindData || h.kind == kindState {
+		l.dirty = true
+	}
 	s.state = h.state
 	before := l.blocks.mem
 	at := r.place(segment, off+headerSize)
@@ -105,7 +115,8 @@ func (s *stack) apply(r *ring, h *header, segment uint64, off int64) {
 	}
 	s.memory.Add(l.blocks.mem - before)
 	if h.kind == kindSeal {
-		l.snapshot, l.clean, l.state, l.sealed = h.snapshot, h.clean, h.state, h.seq
+		l.snapshot, l.clean, l.state = h.snapshot, h.clean, h.state
+		l.cut, l.sealed = time.Unix(0, h.sealed).UTC(), h.seq
 		s.push(l.journal, l.gen+1)
 	}
 }

@@ -57,7 +57,8 @@ type header struct {
 	segment  uint64
 	prev     uint32
 	state    State
-	snapshot ident.Snapshot
+	snapshot ident.Snapshot // of a SEAL
+	sealed   int64          // time of a SEAL, Unix nanoseconds
 	extents  []extent
 }
 
@@ -110,6 +111,7 @@ func (h *header) encode(p []byte) uint32 {
 	le.PutUint16(p[98:], uint16(len(h.extents)))
 	le.PutUint32(p[100:], uint32(h.dataBlocks()))
 	putID(p[104:120], string(h.snapshot))
+	le.PutUint64(p[120:], uint64(h.sealed))
 
 	at := extentsAt
 	for _, e := range h.extents {
@@ -157,6 +159,7 @@ func decodeHeader(p []byte) (h header, sum uint32, err error) {
 		segment:  le.Uint64(p[80:]),
 		state:    State{Size: int64(le.Uint64(p[88:])), Formatted: Mark(p[96])},
 		snapshot: ident.Snapshot(getID(p[104:120])),
+		sealed:   int64(le.Uint64(p[120:])),
 	}
 	if h.kind == 0 || h.kind >= kindEnd || h.durable >= h.seq || h.state.check() != nil {
 		return h, 0, errNoRecord
