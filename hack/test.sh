@@ -60,6 +60,7 @@ run() {
 	sanity) gotest -count=1 ./test/sanity ;;
 	conformance) gotest -count=1 -timeout 15m ./test/conformance ;;
 	demo) hack/demo.sh ;;
+	sanity-live) sanity_live ;;
 	*) die "no stage $1: there are ${!packages[*]}" ;;
 	esac
 }
@@ -76,5 +77,11 @@ on_swift() (
 	export "${swift[@]}"
 	"$@"
 )
+
+sanity_live() {
+	make -s build && go test -c -o .cache/sanity.test ./test/sanity &&
+		test/guest/guest.sh run -t 900 -l "$logs/sanity-live.kernel" -- \
+			test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live"
+}
 
 main "$@"

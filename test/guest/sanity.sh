@@ -1,0 +1,33 @@
+#!/bin/bash
+# sanity.sh SUITE LOGS: csi-sanity against the real processes and the kernel initiator.
+# Runs in the guest, in the repository's directory. SUITE is test/sanity, compiled; the
+# processes log to the directory LOGS. What it starts ends with the guest.
+set -euo pipefail
+suite=$1 logs=$2
+state=/var/lib/csi-swiftblock
+sockets=/run/csi-swiftblock
+export ST_AUTH=http://127.0.0.1:8080/auth/v1.0 ST_USER=test:tester ST_KEY=testing
+
+begin() {
+	bin/csi-swiftblock "$@" >"$logs/$1.log" 2>&1 &
+}
+
+# await NAME: until the socket is there; its process logs why if it never is.
+await() {
+	local tries=100
+	until [ -S "$sockets/$1.sock" ]; do
+		((tries-- > 0)) || { echo "sanity.sh: no $1.sock after 10 s" >&2 && tail -n 5 "$logs"/*.log >&2 && exit 1; }
+		sleep 0.1
+	done
+}
+
+mkdir -p "$logs" $sockets
+begin swift-server --dir $state/swift
+begin controller --authority $state/authority --grace 1s --sweep 1s
+await openings
+begin export --node guest --state $state/export
+await export
+begin node --node guest
+await controller
+await node
+SANITY_CONTROLLER=$sockets/controller.sock SANITY_NODE=$sockets/node.sock "$suite" -test.v
