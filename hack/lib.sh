@@ -96,3 +96,11 @@ guest_await() {
 guest_abandon() {
 	[ -z "${building:-}" ] || kill -- "-$building" 2>/dev/null || true
 }
+
+# no_io_errors KERNEL_LOG: the kernel that logged this saw no I/O error.
+no_io_errors() {
+	if grep -E 'I/O error|(EXT4|XFS).*[Ee]rror|Call Trace' "$1" >&2; then
+		die "the kernel logged the errors above (the whole log: $1)"
+	fi
+	say "no I/O error in the kernel's log"
+}

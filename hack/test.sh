@@ -81,7 +81,8 @@ on_swift() (
 sanity_live() {
 	make -s build && go test -c -o .cache/sanity.test ./test/sanity &&
 		test/guest/guest.sh run -t 900 -l "$logs/sanity-live.kernel" -- \
-			test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live"
+			test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" &&
+		no_io_errors "$logs/sanity-live.kernel"
 }
 
 main "$@"
