@@ -102,7 +102,7 @@ type Snapshot struct {
 	Name      string         `json:"name"` // the CSI name it was created under
 	Source    ident.Volume   `json:"source"`
 	Container string         `json:"container"` // the source's
-	Epoch     ident.Epoch    `json:"epoch"`     // of the source when the snapshot was asked for
+	Epoch     ident.Epoch    `json:"epoch"`     // of the source, if it was open when the snapshot was asked for
 	Created   time.Time      `json:"created"`
 	State     State          `json:"state"`
 	Deleted   time.Time      `json:"deleted,omitzero"` // the tombstone's date

@@ -55,6 +55,9 @@ type Config struct {
 	Cluster string
 	// Nodes reaches the export processes.
 	Nodes Nodes
+	// Grace is how long a deleted volume stays before the sweep erases it;
+	// default: not at all.
+	Grace time.Duration
 	// Patience is how long a record may exist without its claim before the sweep
 	// takes it for the rest of a call that died; default 10 minutes.
 	Patience time.Duration

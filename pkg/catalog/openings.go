@@ -194,7 +194,7 @@ func (c *Catalog) unused(ctx context.Context, v authority.Volume) error {
 }
 
 // markBody is the body of e/<number> and f/<number>.
-func markBody(e ident.Epoch) []byte { return []byte(e.String() + "\n") }
+func markBody(e ident.Epoch) []byte { return []byte(e.String()) }
 
 // Report is a node's word on the open epoch of its journal.
 type Report struct {

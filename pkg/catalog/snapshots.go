@@ -34,7 +34,10 @@ func (c *Catalog) createSnapshot(ctx context.Context, name string, source ident.
 		id := ident.NewSnapshot()
 		s := authority.Snapshot{
 			ID: id, Name: name, Source: source, Container: v.Container,
-			Epoch: v.Opening.Epoch, Created: c.now(), State: authority.Creating,
+			Created: c.now(), State: authority.Creating,
+		}
+		if v.Opening.Open {
+			s.Epoch = v.Opening.Epoch
 		}
 		return string(id), s, failed(err, "use", "source volume", source)
 	})
@@ -84,7 +87,7 @@ func (c *Catalog) take(ctx context.Context, s authority.Snapshot) (authority.Sna
 
 // record is the object s/<id> of a snapshot whose cut is decided.
 func record(s authority.Snapshot) snapshots.Record {
-	r := snapshots.Record{ID: s.ID, Source: s.Source, Size: s.Size, Created: s.Created}
+	r := snapshots.Record{ID: s.ID, Source: s.Source, Container: s.Container, Size: s.Size, Created: s.Created}
 	if s.Root != nil {
 		r.Container, r.Root = s.Root.Container, ref(*s.Root)
 	}
@@ -187,7 +190,7 @@ func (c *Catalog) belongs(ctx context.Context, id ident.Volume, r authority.Root
 			if ancestor.Container == r.Container && ancestor.Ref == ref(r) {
 				return nil
 			}
-			if ancestor.Ref.Epoch.Number < r.Epoch.Number {
+			if ancestor.Container != r.Container || ancestor.Ref.Epoch.Number < r.Epoch.Number {
 				break
 			}
 		}

@@ -20,7 +20,7 @@ type Swept struct{ Volumes, Snapshots, Objects int }
 // calls it periodically; any number may run at once. What it cannot remove now
 // it leaves to the next one; the errors of all volumes are returned together.
 //
-// The container of a deleted volume goes once no snapshot of the volume and no
+// The container of a deleted volume goes after the grace, once no snapshot of the volume and no
 // pin on it is left. Objects of a live volume are not touched.
 func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 	var total Swept
@@ -86,7 +86,9 @@ func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Vo
 				}
 			}
 		case authority.Deleted:
-			dead = append(dead, row)
+			if c.now().Sub(v.Deleted) >= c.config.Grace {
+				dead = append(dead, row)
+			}
 		}
 	}
 	return dead, nil

@@ -114,6 +114,9 @@ func satisfies(v authority.Volume, spec VolumeSpec, state authority.State) error
 
 // sizeFor decides the size of a new volume.
 func (c *Catalog) sizeFor(ctx context.Context, spec VolumeSpec) (int64, error) {
+	if spec.Required < 0 {
+		return 0, fmt.Errorf("%w: %d bytes required", ErrOutOfRange, spec.Required)
+	}
 	least := max(spec.Required, 1)
 	if spec.Source != nil {
 		size, err := c.originSize(ctx, *spec.Source)
@@ -135,7 +138,7 @@ func (c *Catalog) sizeFor(ctx context.Context, spec VolumeSpec) (int64, error) {
 
 // fit rounds a size up to the unit, within the limits.
 func fit(least, limit int64) (int64, error) {
-	if least < 0 || limit < 0 || least > snapshots.MaxSize {
+	if limit < 0 || least > snapshots.MaxSize {
 		return 0, fmt.Errorf("%w: a volume has at most %d bytes", ErrOutOfRange, int64(snapshots.MaxSize))
 	}
 	size := (least + sizeUnit - 1) / sizeUnit * sizeUnit

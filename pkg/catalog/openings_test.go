@@ -1,0 +1,228 @@
+package catalog_test
+
+import (
+	"testing"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+func TestPublishBindsToOneNode(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	for range 2 {
+		_, err := w.Publish(w.ctx, v.ID, "n1", false)
+		w.check(err)
+	}
+	_, err := w.Publish(w.ctx, v.ID, "n2", false)
+	w.want(err, catalog.ErrInUse)
+	_, err = w.Publish(w.ctx, v.ID, "n1", true)
+	w.want(err, catalog.ErrConflict)
+	_, err = w.Publish(w.ctx, v.ID, "", false)
+	w.want(err, catalog.ErrInvalid)
+	_, err = w.Publish(w.ctx, ident.NewVolume(), "n1", false)
+	w.want(err, catalog.ErrNotFound)
+	w.want(w.DeleteVolume(w.ctx, v.ID), catalog.ErrInUse)
+
+	w.check(w.Unpublish(w.ctx, v.ID, "n2")) // it is not there
+	_, err = w.Publish(w.ctx, v.ID, "n2", false)
+	w.want(err, catalog.ErrInUse)
+	w.check(w.Unpublish(w.ctx, v.ID, "n1"))
+	w.check(w.Unpublish(w.ctx, v.ID, "n1"))
+	_, err = w.Publish(w.ctx, v.ID, "n2", true)
+	w.check(err)
+	w.check(w.Unpublish(w.ctx, v.ID, ""))
+	w.check(w.Unpublish(w.ctx, ident.NewVolume(), "n1"))
+	w.check(w.DeleteVolume(w.ctx, v.ID))
+	w.empty()
+}
+
+func (w *world) confirm(id ident.Volume, node, journal string) (catalog.Opening, error) {
+	return w.Confirm(w.ctx, catalog.Confirmation{Volume: id, Node: node, Endpoint: node, Journal: journal})
+}
+
+func TestEpochIsOneLifeOfOneJournal(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	_, err := w.confirm(v.ID, "n1", "j1")
+	w.want(err, catalog.ErrInUse) // not published
+	_, err = w.Publish(w.ctx, v.ID, "n1", false)
+	w.check(err)
+	_, err = w.confirm(v.ID, "n2", "j1")
+	w.want(err, catalog.ErrInUse)
+
+	first, err := w.confirm(v.ID, "n1", "j1")
+	w.check(err)
+	again, err := w.confirm(v.ID, "n1", "j1")
+	w.check(err)
+	if first.Epoch.Number != 1 || again.Epoch != first.Epoch || first.Head != nil || first.Size != v.Size {
+		t.Errorf("openings %+v and %+v", first, again)
+	}
+	mark, err := w.store.Get(w.ctx, v.Container, chunks.EpochName(1), swift.GetOptions{})
+	w.check(err)
+	if string(mark.Body) != first.Epoch.String() {
+		t.Errorf("e/1 says %q, want %q", mark.Body, first.Epoch)
+	}
+	w.want(w.Unpublish(w.ctx, v.ID, "n1"), catalog.ErrBusy)
+
+	closing := catalog.Report{Volume: v.ID, Node: "n1", Journal: "j1"}
+	w.check(w.Closed(w.ctx, closing))
+	w.check(w.Closed(w.ctx, closing)) // the answer was lost
+	w.want(w.Published(w.ctx, closing), catalog.ErrFenced)
+	_, err = w.confirm(v.ID, "n1", "j1")
+	w.want(err, catalog.ErrClosed)
+
+	second, err := w.confirm(v.ID, "n1", "j2")
+	w.check(err)
+	if second.Epoch.Number != 2 {
+		t.Errorf("epoch %v after 1 was closed", second.Epoch)
+	}
+	w.want(w.Closed(w.ctx, closing), catalog.ErrFenced) // a zombie
+}
+
+func TestReportsMoveTheHeadForward(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.check(e.write(w.ctx, 0, "a"))
+	early := e.report()
+	w.check(e.write(w.ctx, 0, "b"))
+	w.check(w.Published(w.ctx, e.report()))
+	w.check(w.Published(w.ctx, early)) // overtaken
+	v, err := w.GetVolume(w.ctx, e.volume)
+	w.check(err)
+	w.holds(v.Head, map[uint64]string{0: "b"})
+
+	foreign := e.report()
+	root := *foreign.Root
+	root.Epoch.Tag++
+	foreign.Root = &root
+	w.want(w.Published(w.ctx, foreign), catalog.ErrInvalid)
+	foreign = e.report()
+	foreign.Journal = "another"
+	w.want(w.Published(w.ctx, foreign), catalog.ErrFenced)
+
+	w.detach(e)
+	e = w.attach(e.volume, "n2")
+	if e.opening.Epoch.Number != 2 || e.content[0] != "b" {
+		t.Errorf("opened %+v with content %v", e.opening, e.content)
+	}
+	w.detach(e)
+	w.check(w.DeleteVolume(w.ctx, e.volume))
+	w.empty()
+}
+
+// TestJournalLost: a node comes back with another journal, having published more
+// than the controller has recorded.
+func TestJournalLost(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	for _, text := range []string{"a", "b", "c"} {
+		w.check(e.write(w.ctx, 1, text))
+		if text == "a" {
+			w.check(w.Published(w.ctx, e.report()))
+		}
+	}
+	o, err := w.confirm(e.volume, "n1", "another")
+	w.check(err)
+	w.holds(o.Head, map[uint64]string{1: "c"})
+	v, err := w.GetVolume(w.ctx, e.volume)
+	w.check(err)
+	if o.Epoch.Number != 2 || v.Recovered == nil || v.Recovered.Epoch != e.opening.Epoch || v.Recovered.Newest.IsZero() {
+		t.Errorf("opening %+v, recovery %+v", o, v.Recovered)
+	}
+	if _, err := w.store.Head(w.ctx, v.Container, chunks.FenceName(1), swift.HeadOptions{}); err != nil {
+		t.Errorf("the lost epoch is not fenced: %v", err)
+	}
+	_, err = w.confirm(e.volume, "n1", e.journal) // the old journal turns up again
+	w.check(err)                                  // as one more: it was not the last
+	w.want(w.Published(w.ctx, catalog.Report{Volume: e.volume, Node: "n1", Journal: "another"}), catalog.ErrFenced)
+}
+
+func TestAbandonAdoptsTheNewestRoot(t *testing.T) {
+	for _, published := range []int{0, 1, 5} {
+		w := newWorld(t)
+		parent := w.attach(w.volume("parent").ID, "n1")
+		w.check(parent.write(w.ctx, 0, "parent's"))
+		w.detach(parent)
+		e := w.attach(w.clone(from("pvc", parent.volume)).ID, "n1")
+		want := map[uint64]string{0: "parent's"}
+		for i := range published {
+			want[uint64(i)] = "child's"
+			w.check(e.write(w.ctx, uint64(i), "child's"))
+		}
+		w.nodes.setDown("n1", true)
+		w.check(w.Abandon(w.ctx, e.volume))
+		w.check(w.Abandon(w.ctx, e.volume))
+		v, err := w.GetVolume(w.ctx, e.volume)
+		w.check(err)
+		if v.Binding != nil || v.Opening.Open || !v.Opening.Lost {
+			t.Errorf("volume %+v", v)
+		}
+		w.holds(v.Head, want)
+
+		// The zombie wakes up.
+		w.check(e.write(w.ctx, 0, "too late"))
+		w.want(w.Published(w.ctx, e.report()), catalog.ErrFenced)
+		w.want(w.Closed(w.ctx, e.report()), catalog.ErrFenced)
+		next := w.attach(e.volume, "n2")
+		if next.opening.Epoch.Number != 2 || next.content[0] != want[0] {
+			t.Errorf("opened %+v with %v", next.opening, next.content)
+		}
+		w.detach(next)
+	}
+}
+
+func TestAbandonedNodeThatAnswersHandsOver(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.check(e.write(w.ctx, 3, "kept"))
+	w.check(w.Abandon(w.ctx, e.volume))
+	v, err := w.GetVolume(w.ctx, e.volume)
+	w.check(err)
+	if v.Binding != nil || v.Opening.Lost || v.Recovered != nil {
+		t.Errorf("volume %+v", v)
+	}
+	w.holds(v.Head, map[uint64]string{3: "kept"})
+}
+
+func TestSearchStopsAtWhatItCannotExplain(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.check(e.write(w.ctx, 0, "a"))
+	w.check(w.Published(w.ctx, e.report()))
+	w.nodes.setDown("n1", true)
+	w.check(w.store.Delete(w.ctx, e.opening.Container, chunks.RootName(e.opening.Epoch, 1)))
+	w.want(w.Abandon(w.ctx, e.volume), catalog.ErrRolledBack) // the recorded root is gone
+
+	// A root that continues another history than the recorded one.
+	e = w.attach(w.volume("pvc2").ID, "n2")
+	w.check(e.write(w.ctx, 0, "a"))
+	w.check(w.Published(w.ctx, e.report()))
+	e.head.Hash[0]++
+	w.check(e.write(w.ctx, 0, "b"))
+	w.nodes.setDown("n2", true)
+	if err := w.Abandon(w.ctx, e.volume); err == nil {
+		t.Error("a root without the recorded parent was adopted")
+	}
+}
+
+func TestRolledBackAuthorityGivesOutNoEpoch(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	row, _, err := w.authority.Volumes().Get(w.ctx, string(v.ID))
+	w.check(err)
+	w.detach(w.attach(v.ID, "n1"))
+	now, version, err := w.authority.Volumes().Get(w.ctx, string(v.ID))
+	w.check(err)
+	if now.Opening.Epoch.Number != 1 {
+		t.Fatalf("volume %+v", now)
+	}
+	row.Binding = &authority.Binding{Node: "n1"}
+	_, err = w.authority.Volumes().Update(w.ctx, string(v.ID), row, version) // the backup is restored
+	w.check(err)
+	_, err = w.confirm(v.ID, "n1", "j")
+	w.want(err, catalog.ErrRolledBack)
+}

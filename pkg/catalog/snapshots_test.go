@@ -1,0 +1,224 @@
+package catalog_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+func TestSnapshotIsFoundByItsName(t *testing.T) {
+	w := newWorld(t)
+	v, other := w.volume("pvc"), w.volume("other")
+	s := w.snapshot("snap", v.ID)
+	if again := w.snapshot("snap", v.ID); again.ID != s.ID {
+		t.Errorf("the same name made snapshots %s and %s", s.ID, again.ID)
+	}
+	_, err := w.CreateSnapshot(w.ctx, "snap", other.ID)
+	w.want(err, catalog.ErrConflict)
+	_, err = w.CreateSnapshot(w.ctx, "none", ident.NewVolume())
+	w.want(err, catalog.ErrNotFound)
+	_, err = w.CreateSnapshot(w.ctx, "", v.ID)
+	w.want(err, catalog.ErrInvalid)
+	w.check(w.DeleteSnapshot(w.ctx, s.ID))
+	w.check(w.DeleteSnapshot(w.ctx, s.ID))
+	_, err = w.GetSnapshot(w.ctx, s.ID)
+	w.want(err, catalog.ErrNotFound)
+	if next := w.snapshot("snap", other.ID); next.ID == s.ID {
+		t.Error("an id was used again")
+	}
+	w.check(w.DeleteSnapshot(w.ctx, s.ID)) // a late retry
+	w.snapshot("snap", other.ID)
+}
+
+func TestSnapshotIsAPointInTime(t *testing.T) {
+	w := newWorld(t)
+	id := w.volume("pvc").ID
+	blank := w.snapshot("blank", id)
+	e := w.attach(id, "n1")
+	w.check(e.write(w.ctx, 0, "a"))
+	attached := w.snapshot("attached", id)
+	w.check(e.write(w.ctx, 0, "b"))
+	w.detach(e)
+	detached := w.snapshot("detached", id)
+	e = w.attach(id, "n1")
+	w.check(e.write(w.ctx, 0, "c"))
+	w.detach(e)
+	for _, c := range []struct {
+		s    authority.Snapshot
+		want map[uint64]string
+	}{{blank, nil}, {attached, map[uint64]string{0: "a"}}, {detached, map[uint64]string{0: "b"}}} {
+		w.holds(c.s.Root, c.want)
+		v := w.clone(from("from "+c.s.Name, c.s.ID))
+		w.holds(v.Head, c.want)
+		if c.s.Root == nil {
+			continue
+		}
+		record, err := snapshots.GetRecord(w.ctx, w.store, c.s.Container, c.s.ID)
+		w.check(err)
+		if record.Source != id || record.Size != c.s.Size || !record.Created.Equal(c.s.Created) {
+			t.Errorf("s/<id> = %+v, want what %+v says", record, c.s)
+		}
+	}
+}
+
+// TestSnapshotFindsItsCutInAClosedEpoch: the node had sealed, the controller died,
+// the volume was closed, the call is repeated.
+func TestSnapshotFindsItsCutInAClosedEpoch(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		w := newWorld(t)
+		e := w.attach(w.volume("pvc").ID, "n1")
+		w.check(e.write(w.ctx, 0, "cut"))
+		dying, crash := w.dying(2, false) // after record and claim, before the cut is recorded
+		_, err := dying.CreateSnapshot(w.ctx, "snap", e.volume)
+		if err == nil || !crash.Happened() || len(e.cuts) != 1 {
+			t.Fatalf("CreateSnapshot = %v with %d cuts", err, len(e.cuts))
+		}
+		w.check(e.write(w.ctx, 0, "later"))
+		if lost {
+			w.nodes.setDown("n1", true)
+			w.check(w.Abandon(w.ctx, e.volume))
+		} else {
+			w.detach(e)
+		}
+		w.holds(w.snapshot("snap", e.volume).Root, map[uint64]string{0: "cut"})
+	}
+}
+
+// TestCutThatDiedWithItsNode: the node is lost before it published the cut.
+func TestCutThatDiedWithItsNode(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.nodes.setDown("n1", true)
+	_, err := w.CreateSnapshot(w.ctx, "snap", e.volume)
+	w.want(err, catalog.ErrUnreachable)
+	w.check(w.Abandon(w.ctx, e.volume))
+	for range 2 {
+		_, err = w.CreateSnapshot(w.ctx, "snap", e.volume)
+		w.want(err, catalog.ErrLost)
+	}
+	list, err := w.authority.Snapshots().List(w.ctx, "", 10)
+	w.check(err)
+	id := list[0].Value.ID
+	_, err = w.GetSnapshot(w.ctx, id)
+	w.want(err, catalog.ErrLost)
+	w.check(w.DeleteSnapshot(w.ctx, id))
+	w.snapshot("snap", e.volume)
+}
+
+func TestClonesKeepWhatTheyNeed(t *testing.T) {
+	w := newWorld(t)
+	grandparent := w.attach(w.volume("grandparent").ID, "n1")
+	w.check(grandparent.write(w.ctx, 0, "grandparent's"))
+	w.check(grandparent.write(w.ctx, 1, "grandparent's"))
+	// Of an attached volume: its node seals.
+	parent := w.attach(w.clone(from("parent", grandparent.volume)).ID, "n1")
+	w.check(parent.write(w.ctx, 1, "parent's"))
+	w.check(parent.write(w.ctx, 2, "parent's"))
+	s := w.snapshot("snap", parent.volume)
+	child := w.clone(from("child", s.ID))
+	want := map[uint64]string{0: "grandparent's", 1: "parent's", 2: "parent's"}
+	if pins := child.Origin.Pinned; len(pins) != 2 {
+		t.Errorf("the child pins %v, want parent and grandparent", pins)
+	}
+	for _, container := range []string{parent.opening.Container, grandparent.opening.Container} {
+		if _, err := snapshots.GetPin(w.ctx, w.store, container, child.ID); err != nil {
+			t.Errorf("ref/<child> in %s: %v", container, err)
+		}
+	}
+	w.check(grandparent.write(w.ctx, 0, "new"))
+	w.detach(grandparent)
+	w.detach(parent)
+	w.check(w.DeleteVolume(w.ctx, grandparent.volume))
+	w.check(w.DeleteVolume(w.ctx, parent.volume))
+	w.check(w.DeleteSnapshot(w.ctx, s.ID))
+	w.sweep()
+	w.holds(child.Head, want)
+
+	e := w.attach(child.ID, "n2")
+	w.check(e.write(w.ctx, 0, "child's"))
+	w.detach(e)
+	w.sweep()
+	v, err := w.GetVolume(w.ctx, child.ID)
+	w.check(err)
+	want[0] = "child's"
+	w.holds(v.Head, want)
+	w.check(w.DeleteVolume(w.ctx, child.ID))
+	w.empty()
+}
+
+func TestSnapshotOutlivesItsVolume(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.check(e.write(w.ctx, 0, "a"))
+	w.detach(e)
+	// The snapshot of a clone that was never written is a root of its parent.
+	unwritten := w.clone(from("unwritten", e.volume))
+	s := w.snapshot("snap", unwritten.ID)
+	w.check(w.DeleteVolume(w.ctx, unwritten.ID))
+	w.check(w.DeleteVolume(w.ctx, e.volume))
+	w.sweep()
+	w.holds(s.Root, map[uint64]string{0: "a"})
+	restored := w.clone(from("restored", s.ID))
+	w.check(w.DeleteSnapshot(w.ctx, s.ID))
+	w.sweep()
+	w.holds(restored.Head, map[uint64]string{0: "a"})
+	_, err := w.CreateVolume(w.ctx, from("too late", s.ID))
+	w.want(err, catalog.ErrNotFound)
+	w.check(w.DeleteVolume(w.ctx, restored.ID))
+	w.empty()
+}
+
+// hooked is a store in which something happens just before the first PUT of an
+// object whose name begins with prefix.
+type hooked struct {
+	swift.Store
+	prefix string
+	hook   func() error
+}
+
+func (h *hooked) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (string, error) {
+	if hook := h.hook; hook != nil && strings.HasPrefix(name, h.prefix) {
+		h.hook = nil
+		if err := hook(); err != nil {
+			return "", err
+		}
+	}
+	return h.Store.Put(ctx, container, name, body, o)
+}
+
+func TestOriginDeletedWhileItIsPinned(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.check(e.write(w.ctx, 0, "a"))
+	w.detach(e)
+	s := w.snapshot("snap", e.volume)
+	other := w.controller(w.authority, &hooked{w.store, chunks.PinPrefix, func() error {
+		_, err := w.Sweep(w.ctx)
+		return errors.Join(w.DeleteSnapshot(w.ctx, s.ID), w.DeleteVolume(w.ctx, e.volume), err)
+	}})
+	_, err := other.CreateVolume(w.ctx, from("child", s.ID))
+	w.want(err, catalog.ErrNotFound)
+	_, err = other.CreateVolume(w.ctx, from("child", s.ID))
+	w.want(err, catalog.ErrNotFound)
+	w.empty()
+}
+
+func TestVolumeDeletedWhileASnapshotIsMade(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	other := w.controller(w.authority, &hooked{w.store, chunks.SnapshotPrefix, func() error { return w.DeleteVolume(w.ctx, v.ID) }})
+	s, err := other.CreateSnapshot(w.ctx, "snap", v.ID) // its record came first: it is kept
+	w.check(err)
+	w.sweep()
+	w.clone(from("restored", s.ID))
+	_, err = other.CreateSnapshot(w.ctx, "late", v.ID)
+	w.want(err, catalog.ErrNotFound)
+}
