@@ -42,13 +42,14 @@ main() {
 	exit $failed
 }
 
-# prove STAGE runs it and notes its result: what it said last after one of the words that
-# the proofs sum up with.
+# prove STAGE runs it and notes its result: the last line "STAGE: …" that it printed, or
+# the sum of its tests.
 prove() {
 	local stage=$1 began=$EPOCHREALTIME verdict=ok result
 	printf '\n=== %s\n' "$stage"
 	run "$stage" 2>&1 | tee "$logs/$stage.log" || { verdict=FAILED && failed=1; }
-	result=$(sed -nE 's/.*(DONE|csi-sanity:|libiscsi:|demo:) //p' "$logs/$stage.log" | tail -n 1)
+	result=$(sed -nE "s/^ *$stage: //p" "$logs/$stage.log" | tail -n 1)
+	[ -n "$result" ] || result=$(grep '^DONE' "$logs/$stage.log" | tail -n 1) || true
 	summary+=("$(printf '%-12s %-7s %6s s  %s' "$stage" "$verdict" "$(seconds_since "$began")" "$result")")
 }
 
@@ -56,8 +57,8 @@ run() {
 	case $1 in
 	race) go vet ./... && gotest -race ./cmd/... ./pkg/... ;;
 	swift) on_swift gotest -count=1 ./pkg/swift/... ./pkg/volume/... ;;
-	sanity) go test -count=1 -v ./test/sanity ;;
-	conformance) go test -count=1 -v -timeout 15m ./test/conformance ;;
+	sanity) gotest -count=1 ./test/sanity ;;
+	conformance) gotest -count=1 -timeout 15m ./test/conformance ;;
 	demo) hack/demo.sh ;;
 	sanity-live) sanity_live ;;
 	*) die "no stage $1: there are ${!packages[*]}" ;;

@@ -33,7 +33,7 @@ func (n Nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s iden
 		if err != nil {
 			return err
 		}
-		root, err := recordedRoot(answer.GetRoot())
+		root, err := answer.GetRoot().Record()
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (n Nodes) Status(ctx context.Context, endpoint string, v ident.Volume) (epo
 		if status.Code(err) == codes.NotFound {
 			return nil
 		}
-		epoch = recordedEpoch(answer.GetEpoch())
+		epoch = answer.GetEpoch().Ident()
 		return err
 	})
 	return epoch, err

@@ -5,9 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
-	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -51,9 +49,9 @@ func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.O
 		return nil, err
 	}
 	return &wire.Opening{
-		Epoch:      wireEpoch(opening.Epoch),
+		Epoch:      wire.FromEpoch(opening.Epoch),
 		Container:  opening.Container,
-		Head:       wireRoot(opening.Head),
+		Head:       wire.FromRoot(opening.Head),
 		Size:       opening.Size,
 		Parameters: opening.Parameters,
 	}, nil
@@ -87,30 +85,9 @@ func report(r interface {
 	if err != nil {
 		return catalog.Report{}, err
 	}
-	root, err := recordedRoot(r.GetRoot())
-	return catalog.Report{Volume: id, Node: r.GetNode(), Journal: r.GetJournal(), Root: root}, err
-}
-
-func wireEpoch(e ident.Epoch) *wire.Epoch { return &wire.Epoch{Number: e.Number, Tag: e.Tag} }
-
-func recordedEpoch(e *wire.Epoch) ident.Epoch {
-	return ident.Epoch{Number: e.GetNumber(), Tag: e.GetTag()}
-}
-
-func wireRoot(r *authority.Root) *wire.Root {
-	if r == nil {
-		return nil
+	root, err := r.GetRoot().Record()
+	if err != nil {
+		return catalog.Report{}, invalid("root", "is not whole: %v", err)
 	}
-	return &wire.Root{Container: r.Container, Epoch: wireEpoch(r.Epoch), Generation: r.Generation, Hash: r.Hash[:]}
-}
-
-func recordedRoot(r *wire.Root) (*authority.Root, error) {
-	if r == nil {
-		return nil, nil
-	}
-	root := &authority.Root{Container: r.GetContainer(), Epoch: recordedEpoch(r.GetEpoch()), Generation: r.GetGeneration()}
-	if copy(root.Hash[:], r.GetHash()) != len(root.Hash) || len(r.GetHash()) != len(root.Hash) {
-		return nil, invalid("root.hash", "has %d bytes, want %d", len(r.GetHash()), len(root.Hash))
-	}
-	return root, nil
+	return catalog.Report{Volume: id, Node: r.GetNode(), Journal: r.GetJournal(), Root: root}, nil
 }

@@ -762,7 +762,7 @@ type StatusResponse struct {
 	Epoch          *Epoch                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Size           int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	DirtyBytes     int64                  `protobuf:"varint,3,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`               // not yet published
-	PublishedAgeMs int64                  `protobuf:"varint,4,opt,name=published_age_ms,json=publishedAgeMs,proto3" json:"published_age_ms,omitempty"` // age of the newest published data that is not the newest written; 0 = all published
+	PublishedAgeMs int64                  `protobuf:"varint,4,opt,name=published_age_ms,json=publishedAgeMs,proto3" json:"published_age_ms,omitempty"` // how old the newest published data is; 0: it is the newest there is
 	Condition      string                 `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`                                    // empty when all is well, else what an administrator must know
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

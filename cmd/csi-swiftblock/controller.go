@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+)
+
+// catalogFlags are what every command needs that works on the catalog.
+type catalogFlags struct {
+	authority, prefix, cluster string
+}
+
+func (f *catalogFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.authority, "authority", "/var/lib/csi-swiftblock/authority", "directory of the records of volumes and snapshots")
+	c.Flags().StringVar(&f.prefix, "prefix", "swiftblock_", "what the names of our containers in Swift begin with")
+	c.Flags().StringVar(&f.cluster, "cluster", "standalone", "name of this cluster; containers of another one are refused")
+}
+
+func (f *catalogFlags) open() (*catalog.Catalog, error) {
+	records, err := authority.OpenFile(f.authority)
+	if err != nil {
+		return nil, err
+	}
+	store, err := openStore()
+	if err != nil {
+		return nil, err
+	}
+	return catalog.New(catalog.Config{
+		Authority: records, Store: store, Prefix: f.prefix, Cluster: f.cluster, Nodes: driver.Nodes{},
+	}), nil
+}
+
+func controllerCommand() *cobra.Command {
+	var flags catalogFlags
+	var csiEndpoint, openings string
+	var nodes []string
+	var sweep time.Duration
+	c := &cobra.Command{
+		Use:   "controller",
+		Short: "Make and delete volumes and snapshots, and decide who may write",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			catalog, err := flags.open()
+			if err != nil {
+				return err
+			}
+			log := slog.Default()
+			controller := driver.NewController(driver.ControllerConfig{Catalog: catalog, Cluster: standalone{nodes}})
+			return together(c.Context(),
+				func(ctx context.Context) error {
+					return driver.Serve(ctx, csiEndpoint, log, identity().Register, controller.Register)
+				},
+				func(ctx context.Context) error {
+					return driver.Serve(ctx, openings, log, driver.NewOpenings(catalog).Register)
+				},
+				func(ctx context.Context) error { return sweepEvery(ctx, sweep, catalog) },
+			)
+		},
+	}
+	flags.add(c)
+	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for")
+	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/controller.sock", "CSI endpoint")
+	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller")
+	c.Flags().StringSliceVar(&nodes, "nodes", nil, "ids of the nodes that volumes may be published to; default: any")
+	return c
+}
+
+// sweepEvery removes what deleted volumes left in Swift.
+func sweepEvery(ctx context.Context, period time.Duration, c *catalog.Catalog) error {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		swept, err := c.Sweep(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			slog.Warn("sweep", "error", err)
+		case swept.Objects > 0 || swept.Volumes > 0:
+			slog.Info("swept", "volumes", swept.Volumes, "objects", swept.Objects)
+		}
+	}
+}
+
+// standalone is a cluster without Kubernetes: its nodes are those named at the
+// start, and nobody but the administrator gives one up.
+type standalone struct{ nodes []string }
+
+func (s standalone) Known(_ context.Context, node string) (bool, error) {
+	return len(s.nodes) == 0 || slices.Contains(s.nodes, node), nil
+}
+
+func (s standalone) GivenUp(context.Context, string) (bool, error) { return false, nil }
+
+// together runs tasks until the first of them fails or ctx ends, then ends the
+// others and returns all errors.
+func together(ctx context.Context, tasks ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error)
+	for _, task := range tasks {
+		go func() { ended <- task(ctx) }()
+	}
+	var errs []error
+	for range tasks {
+		if err := <-ended; err != nil {
+			errs = append(errs, err)
+			cancel()
+		}
+	}
+	return errors.Join(errs...)
+}

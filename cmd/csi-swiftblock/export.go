@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/attach"
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/target"
+	"github.com/swiftblock/csi-swiftblock/pkg/volume"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+func exportCommand() *cobra.Command {
+	var config attach.Config
+	var listen, controller, portal string
+	var cacheMiB int64
+	c := &cobra.Command{
+		Use:   "export",
+		Short: "Serve volumes as iSCSI targets on this node",
+		Long: `Serve volumes as iSCSI targets on this node.
+
+Killed, upgraded or crashed it takes up every volume where it was when it starts
+again; pods wait meanwhile. It never touches a device or file system that it
+serves.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			ctx := c.Context()
+			if config.Store, err = openStore(); err != nil {
+				return err
+			}
+			conn, err := grpc.NewClient(controller, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			server, err := target.New(target.Config{Addr: portal, Logger: slog.Default()})
+			if err != nil {
+				return err
+			}
+			config.Controller = wire.NewOpeningsClient(conn)
+			config.Endpoint = listen
+			config.Portal = server
+			config.Cache = volume.NewCache(cacheMiB << 20)
+			config.Log = slog.Default()
+			return serveExports(ctx, config, server, listen)
+		},
+	}
+	c.Flags().StringVar(&config.Dir, "state", "/var/lib/csi-swiftblock/export", "directory of the journals, on a real disk")
+	c.Flags().StringVar(&config.RunDir, "run", "/run/csi-swiftblock", "directory that survives the process and not the reboot")
+	c.Flags().StringVar(&config.Node, "node", "", "id of this node, the same as of the node process")
+	c.Flags().StringVar(&listen, "listen", "unix:///run/csi-swiftblock/export.sock", "where node and controller reach this process")
+	c.Flags().StringVar(&controller, "controller", "unix:///run/csi-swiftblock/openings.sock", "where the controller answers")
+	c.Flags().StringVar(&portal, "portal", "127.0.0.1:13260", "loopback address and port of the iSCSI targets")
+	c.Flags().Int64Var(&cacheMiB, "cache", 256, "MiB of memory for what was read from Swift")
+	c.MarkFlagRequired("node")
+	return c
+}
+
+// serveExports runs until ctx ends. The portal accepts when every recorded target
+// is registered, and is closed before the volumes below it stop.
+func serveExports(ctx context.Context, config attach.Config, server *target.Server, listen string) error {
+	exports, err := attach.New(config)
+	if err != nil {
+		return err
+	}
+	if err := exports.Resume(); err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	err = driver.Serve(ctx, listen, config.Log, exports.Register)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, server.Shutdown(drain), <-served, exports.Close())
+}

@@ -1,0 +1,50 @@
+// Command csi-swiftblock is block storage for Kubernetes on OpenStack Swift: the
+// CSI driver's processes and the administrator's tools in one binary.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "csi-swiftblock:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "csi-swiftblock",
+		Short: "Block storage for Kubernetes on OpenStack Swift",
+		Long: `Block storage for Kubernetes on OpenStack Swift.
+
+On a node, "export" serves volumes as iSCSI targets on the loopback address and
+"node" logs in to them and mounts for pods; "controller" makes volumes and
+snapshots. Where Swift is and who we are comes from the environment: ST_AUTH,
+ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	level := c.PersistentFlags().String("log-level", "info", "least level to log: debug, info, warn or error")
+	c.PersistentPreRunE = func(*cobra.Command, []string) error {
+		var l slog.Level
+		if err := l.UnmarshalText([]byte(*level)); err != nil {
+			return fmt.Errorf("--log-level %q: want debug, info, warn or error", *level)
+		}
+		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})))
+		return nil
+	}
+	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand(), demoCommand(), swiftServerCommand())
+	return c
+}

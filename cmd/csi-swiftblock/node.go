@@ -1,0 +1,52 @@
+package main
+
+import (
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/host"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// version is set when a release is built.
+var version = "0.0.0-dev"
+
+func identity() *driver.Identity { return &driver.Identity{Version: version} }
+
+func nodeCommand() *cobra.Command {
+	var config driver.NodeConfig
+	var csiEndpoint, export, prefix, root string
+	c := &cobra.Command{
+		Use:   "node",
+		Short: "Log in to volumes with the host's initiator and mount them for pods",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			conn, err := grpc.NewClient(export, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			run := host.Exec{Prefix: strings.Fields(prefix)}
+			config.Exports = wire.NewExportsClient(conn)
+			config.Initiator = &host.Initiator{Run: run, Root: root}
+			config.Filesystems = host.Filesystems{Run: run}
+			config.Mounts = host.Mounts{Run: run}
+			config.Usage = host.NewStatfs(8, 5*time.Second)
+			return driver.Serve(c.Context(), csiEndpoint, slog.Default(), identity().Register, driver.NewNode(config).Register)
+		},
+	}
+	c.Flags().StringVar(&config.ID, "node", "", "id of this node")
+	c.Flags().Int64Var(&config.MaxVolumes, "max-volumes", 0, "how many volumes fit on this node; 0: no limit")
+	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/node.sock", "CSI endpoint")
+	c.Flags().StringVar(&export, "export", "unix:///run/csi-swiftblock/export.sock", "where the export process answers")
+	c.Flags().StringVar(&prefix, "host-prefix", "", `command to run the host's tools with, such as "nsenter --target 1 --mount --"`)
+	c.Flags().StringVar(&root, "host-root", "", `the host's file system as seen from here, such as "/proc/1/root"`)
+	c.MarkFlagRequired("node")
+	return c
+}

@@ -1,0 +1,207 @@
+// Package attach is what one node exports: for each volume that is staged here a
+// journal, an engine and a LUN, recorded on disk and taken up again after the
+// death of the process.
+//
+// It runs in `export`, the process that serves blocks (R1): nothing in here ever
+// touches a file system or a device that we serve. The life of an export:
+//
+//	          Attach                 Attach              Detach             Detach
+//	(none) ──────────▶ confirming ──────────▶ open ──────────▶ closing ──────────▶ closed ──▶ (none)
+//	         J synced             controller   ▲     LUN gone   │     last root      controller
+//	                              gave epoch   └────────────────┘      published     knows it
+//	                                                 Attach
+//
+// Each arrow first records the stage it leads to, so a process that dies on the
+// way, or a call that is cut off, is continued by the next call or the next
+// start. Volumes fail singly.
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/target"
+	"github.com/swiftblock/csi-swiftblock/pkg/volume"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// IQNPrefix begins the name of every target: IQNPrefix:<volume>.<epoch number>.
+const IQNPrefix = "iqn.2026-11.dev.swiftblock"
+
+// lunNumber is the only LUN of each target.
+const lunNumber = 0
+
+// Config is what the exports of a node stand on.
+type Config struct {
+	// Dir holds one folder per volume; it must be on a disk that survives the
+	// node's reboot.
+	Dir string
+	// RunDir survives the process and not the node, such as /run/csi-swiftblock.
+	RunDir string
+	// Node is this node's CSI id; Endpoint is where the controller reaches the
+	// Exports service of this process.
+	Node, Endpoint string
+
+	Store      swift.Store
+	Controller wire.OpeningsClient
+	Portal     Portal
+	Cache      *volume.Cache
+	Log        *slog.Logger
+
+	// AllowAnyFS lets tests keep journals on tmpfs.
+	AllowAnyFS bool
+}
+
+// Portal is the iSCSI server, as far as exports need it.
+type Portal interface {
+	Addr() net.Addr
+	AddTarget(target.Target) error
+	SetReady(iqn string, luns ...target.LUN) error
+	RemoveTarget(ctx context.Context, iqn string) error
+	Resize(iqn string, lun uint8, size int64) error
+}
+
+// Exports is the Exports service of a node.
+type Exports struct {
+	wire.UnimplementedExportsServer
+	config Config
+
+	// background is what Resume started; it ends with Close.
+	background sync.WaitGroup
+	stop       context.Context
+	cancel     context.CancelFunc
+
+	mu   sync.Mutex
+	byID map[ident.Volume]*export
+}
+
+// New returns the exports of config.Dir. Nothing is served before [Exports.Resume].
+func New(config Config) (*Exports, error) {
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	stop, cancel := context.WithCancel(context.Background())
+	return &Exports{config: config, stop: stop, cancel: cancel, byID: make(map[ident.Volume]*export)}, nil
+}
+
+// Resume takes up what an earlier process left. When it returns, every recorded
+// target is registered, so the portal may open: an initiator that logs in too
+// early hears "service unavailable, retry" instead of "not found", after which
+// Linux would give up. The journals are recovered behind that, each by itself.
+func (x *Exports) Resume() error {
+	entries, err := os.ReadDir(x.config.Dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		id, err := ident.ParseVolume(entry.Name())
+		if err != nil {
+			continue // not ours
+		}
+		e := x.export(id)
+		r, err := e.folder.load()
+		if err != nil {
+			x.config.Log.Error("export not resumed", "volume", id, "error", err)
+			continue
+		}
+		if r == nil || r.Stage == confirming {
+			continue // nothing was promised; NodeStage comes again
+		}
+		if r.Stage == open {
+			if err := e.announce(r); err != nil {
+				x.config.Log.Error("target not registered", "volume", id, "error", err)
+				continue
+			}
+		}
+		e.lock.Lock() // held until the volume is served again, so calls answer ABORTED
+		x.background.Go(func() {
+			defer e.lock.Unlock()
+			x.takeUp(e, r)
+		})
+	}
+	return nil
+}
+
+// takeUp serves an open volume again, or goes on closing one, until that is done
+// or cannot be, or until the process ends.
+func (x *Exports) takeUp(e *export, r *record) {
+	log := x.config.Log.With("volume", r.Volume, "stage", r.Stage)
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		began := time.Now()
+		var err error
+		if r.Stage == open {
+			err = e.serve(x.stop, r)
+		} else {
+			err = e.close(x.stop, r)
+		}
+		if err == nil {
+			log.Info("export resumed", "took", time.Since(began))
+			return
+		}
+		if x.stop.Err() != nil {
+			return
+		}
+		log.Error("export not resumed", "error", err)
+		if errors.Is(err, delta.ErrDamaged) || errors.Is(err, delta.ErrForeign) || errors.Is(err, delta.ErrUnfit) {
+			return // waiting does not help: the journal is kept for the administrator
+		}
+		select {
+		case <-time.After(pause):
+		case <-x.stop.Done():
+			return
+		}
+	}
+}
+
+// Close ends the process's part: volumes stop, nothing is uploaded, everything
+// is resumed by the next start. The portal must have been shut down before.
+func (x *Exports) Close() error {
+	x.cancel()
+	x.background.Wait()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var errs []error
+	for _, e := range x.byID {
+		e.lock.Lock()
+		if e.volume != nil {
+			errs = append(errs, e.volume.Stop())
+			e.volume = nil
+		}
+		e.lock.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// export returns the slot of a volume, which stays for the life of the process.
+func (x *Exports) export(id ident.Volume) *export {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.byID[id]
+	if e == nil {
+		e = &export{config: &x.config, id: id, folder: folder(filepath.Join(x.config.Dir, string(id)))}
+		x.byID[id] = e
+	}
+	return e
+}
+
+// Error says which volume failed at what.
+type Error struct {
+	Volume ident.Volume
+	Op     string
+	Err    error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("volume %s: %s: %v", e.Volume, e.Op, e.Err) }
+
+// Unwrap makes the cause visible to errors.Is.
+func (e *Error) Unwrap() error { return e.Err }

@@ -1,0 +1,313 @@
+package attach
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"sync"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/class"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/target"
+	"github.com/swiftblock/csi-swiftblock/pkg/volume"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// errLost means that the authority has ended our epoch without us.
+var errLost = errors.New("the controller has ended this node's epoch: its journal was set aside")
+
+// export is one volume on this node.
+type export struct {
+	config *Config
+	id     ident.Volume
+	folder folder
+
+	// lock is held for writing by what changes the export's stage, for reading
+	// by what uses the volume. It is only ever tried: a call that meets another
+	// one answers ABORTED and comes again.
+	lock   sync.RWMutex
+	record *record        // as on disk; nil: not attached
+	volume *volume.Volume // nil: not served
+}
+
+// attach brings the export to the stage open.
+func (e *export) attach(ctx context.Context) (*wire.Attachment, error) {
+	r, err := e.folder.load()
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		r = &record{Format: recordFormat, Volume: e.id, Stage: confirming, Journal: randomHex(16)}
+		if err := e.folder.save(r); err != nil {
+			return nil, err
+		}
+	}
+	if r.Stage == closed {
+		// Finish the old life first; the new one gets a journal of its own.
+		if err := e.close(ctx, r); err != nil {
+			return nil, err
+		}
+		return e.attach(ctx)
+	}
+	opening, err := e.config.Controller.Confirm(ctx, &wire.ConfirmRequest{
+		Volume: string(e.id), Node: e.config.Node, Endpoint: e.config.Endpoint, Journal: r.Journal,
+	})
+	if err != nil {
+		return nil, err
+	}
+	epoch := opening.Epoch.Ident()
+	if !r.Epoch.IsZero() && r.Epoch != epoch {
+		return nil, errors.Join(errLost, e.abandon(ctx, r))
+	}
+	if r.Stage == confirming {
+		if err := e.open(ctx, r, opening); err != nil {
+			return nil, err
+		}
+	}
+	if r.Stage == closing {
+		if err := e.reopen(r); err != nil {
+			return nil, err
+		}
+	}
+	r.Size = max(r.Size, opening.Size)
+	if e.volume == nil {
+		if err := e.announce(r); err != nil {
+			return nil, err
+		}
+		if err := e.serve(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	return e.attachment(), nil
+}
+
+// open turns the controller's answer into a record and an empty journal.
+func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) error {
+	r.Epoch, r.Container, r.Size = opening.Epoch.Ident(), opening.Container, opening.Size
+	r.Parameters = opening.Parameters
+	r.CHAPUser, r.CHAPSecret = string(e.id), randomHex(16)
+	parameters, err := class.Parse(r.Parameters)
+	if err != nil {
+		return err
+	}
+	var root *snapshots.Root
+	from, err := opening.Head.Record()
+	if err != nil {
+		return err
+	}
+	if from != nil {
+		object, err := e.config.Store.Get(ctx, from.Container, refOf(from).Name(), swift.GetOptions{})
+		if err != nil {
+			return err
+		}
+		h := &head{Root: *from, Object: object.Body}
+		if root, err = h.decode(); err != nil {
+			return err
+		}
+		if err := e.folder.saveHead(h); err != nil {
+			return err
+		}
+	}
+	j, err := delta.Create(e.journalConfig(r, parameters), delta.Identity{Volume: e.id, Epoch: r.Epoch}, volume.InitialState(root, r.Size))
+	switch {
+	case err == nil:
+		err = j.Close()
+	case errors.Is(err, fs.ErrExist):
+		err = nil // an earlier attempt got this far
+	}
+	if err != nil {
+		return err
+	}
+	r.Stage = open
+	return e.folder.save(r)
+}
+
+// reopen takes back a closing that has not come to its end.
+func (e *export) reopen(r *record) error {
+	if e.volume != nil {
+		err := e.volume.Stop()
+		e.volume = nil
+		if err != nil {
+			return err
+		}
+	}
+	r.Stage = open
+	return e.folder.save(r)
+}
+
+// announce registers the target; logins are refused for now, to be tried again.
+func (e *export) announce(r *record) error {
+	err := e.config.Portal.AddTarget(target.Target{
+		IQN:      r.iqn(),
+		CHAP:     target.CHAP{User: r.CHAPUser, Secret: r.CHAPSecret},
+		NotReady: true,
+	})
+	if errors.Is(err, target.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// serve recovers the journal and offers the volume behind the announced target.
+func (e *export) serve(ctx context.Context, r *record) error {
+	v, err := e.openVolume(ctx, r)
+	if err != nil {
+		return err
+	}
+	unit := target.LUN{Number: lunNumber, Volume: string(e.id), Device: lun{v}}
+	if err := e.config.Portal.SetReady(r.iqn(), unit); err != nil {
+		return errors.Join(err, v.Stop())
+	}
+	e.record, e.volume = r, v
+	return nil
+}
+
+func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, error) {
+	parameters, err := class.Parse(r.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	root, err := e.folder.loadHead()
+	if err != nil {
+		return nil, err
+	}
+	j, err := delta.Open(e.journalConfig(r, parameters), delta.Identity{Volume: e.id, Epoch: r.Epoch})
+	if err != nil {
+		return nil, err
+	}
+	v, err := volume.Open(ctx, volume.Config{
+		Journal:      j,
+		Store:        e.config.Store,
+		Container:    r.Container,
+		Head:         root,
+		Size:         r.Size,
+		Cache:        e.config.Cache,
+		RPO:          parameters.RPO,
+		SnapshotOnly: parameters.RPO == 0,
+		OnPublished: func(ctx context.Context, p volume.Published) error {
+			return e.published(ctx, r, p)
+		},
+	})
+	if err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	return v, nil
+}
+
+func (e *export) journalConfig(r *record, p class.Parameters) delta.Config {
+	return delta.Config{
+		Dir:        e.folder.journal(r.Epoch),
+		Quota:      p.JournalSize,
+		RunDir:     e.config.RunDir,
+		AllowAnyFS: e.config.AllowAnyFS,
+	}
+}
+
+// published keeps a new root beside the journal, which may now forget what is in
+// it, and tells the controller. That one can be away: the roots in Swift chain by
+// parent, so a later report covers this one.
+func (e *export) published(ctx context.Context, r *record, p volume.Published) error {
+	if err := e.folder.saveHead(&head{Root: *recordOf(p.Root), Object: p.Object}); err != nil {
+		return err
+	}
+	_, err := e.config.Controller.Published(ctx, &wire.PublishedRequest{
+		Volume: string(e.id), Node: e.config.Node, Journal: r.Journal, Root: wire.FromRoot(recordOf(p.Root)),
+	})
+	if err != nil {
+		e.config.Log.Warn("published root not reported", "volume", e.id, "generation", p.Root.Ref.Gen, "error", err)
+	}
+	return nil
+}
+
+// close brings the export to its end, from wherever it is.
+func (e *export) close(ctx context.Context, r *record) error {
+	switch r.Stage {
+	case confirming:
+		// The controller may have opened an epoch for J; its journal is empty
+		// and was never served, so there is nothing to publish.
+		r.Stage, r.Last = closed, nil
+	case open:
+		r.Stage = closing
+	}
+	if err := e.folder.save(r); err != nil {
+		return err
+	}
+	if r.Stage == closing {
+		if err := e.drain(ctx, r); err != nil {
+			return err
+		}
+	}
+	_, err := e.config.Controller.Closed(ctx, &wire.ClosedRequest{
+		Volume: string(e.id), Node: e.config.Node, Journal: r.Journal, Root: wire.FromRoot(r.Last),
+	})
+	if err != nil {
+		return err
+	}
+	e.record = nil
+	return e.folder.forget(r)
+}
+
+// drain takes the LUN away, uploads and publishes, and records the last root.
+func (e *export) drain(ctx context.Context, r *record) error {
+	if err := e.config.Portal.RemoveTarget(ctx, r.iqn()); err != nil && !errors.Is(err, target.ErrNoTarget) {
+		return err
+	}
+	if e.volume == nil {
+		v, err := e.openVolume(ctx, r)
+		if err != nil {
+			return err
+		}
+		e.record, e.volume = r, v
+	}
+	root, err := e.volume.Close(ctx)
+	if err != nil {
+		return err
+	}
+	e.volume = nil
+	r.Stage, r.Last = closed, recordOf(root)
+	return e.folder.save(r)
+}
+
+// abandon stops serving an epoch that is over and keeps its journal.
+func (e *export) abandon(ctx context.Context, r *record) error {
+	err := e.config.Portal.RemoveTarget(ctx, r.iqn())
+	if errors.Is(err, target.ErrNoTarget) {
+		err = nil
+	}
+	if err == nil && e.volume != nil {
+		err = e.volume.Stop()
+		e.volume = nil
+	}
+	if err == nil {
+		err = e.folder.setAside(r)
+	}
+	if err == nil {
+		e.record = nil
+		err = e.folder.forget(r)
+	}
+	return err
+}
+
+func (e *export) attachment() *wire.Attachment {
+	return &wire.Attachment{
+		Portal:     e.config.Portal.Addr().String(),
+		Iqn:        e.record.iqn(),
+		Lun:        lunNumber,
+		Serial:     string(e.id),
+		ChapUser:   e.record.CHAPUser,
+		ChapSecret: e.record.CHAPSecret,
+		Size:       e.volume.Size(),
+		Formatted:  wire.Formatted(e.volume.Formatted()),
+	}
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}

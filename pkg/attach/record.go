@@ -1,0 +1,212 @@
+package attach
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/volume"
+)
+
+// recordFormat is the version of the record file; a higher one is refused.
+const recordFormat = 1
+
+// stage is how far the life of an export has got. Every change is on stable
+// storage before anything is done that depends on it.
+type stage string
+
+const (
+	// confirming: J is drawn; the controller may have given it an epoch already.
+	confirming stage = "confirming"
+	// open: the journal holds, or may hold, what no root holds.
+	open stage = "open"
+	// closing: the LUN is gone and stays away; upload and hand-over go on until
+	// they are done, or until Attach takes the volume up again.
+	closing stage = "closing"
+	// closed: the last root is published; the controller may not know it yet.
+	closed stage = "closed"
+)
+
+// record is what an export process needs to serve a volume again after its own
+// death, with neither Swift nor kubelet nor controller at hand. It holds the
+// CHAP secret, so its file is readable by the owner only.
+type record struct {
+	Format     int               `json:"format"`
+	Volume     ident.Volume      `json:"volume"`
+	Stage      stage             `json:"stage"`
+	Journal    string            `json:"journal"` // J of R5
+	Epoch      ident.Epoch       `json:"epoch,omitzero"`
+	Container  string            `json:"container,omitempty"`
+	Size       int64             `json:"size,omitempty"` // bytes, as the authority said last
+	Parameters map[string]string `json:"parameters,omitempty"`
+	CHAPUser   string            `json:"chapUser,omitempty"`
+	CHAPSecret string            `json:"chapSecret,omitempty"`
+	Last       *authority.Root   `json:"last,omitempty"` // when closed: the root to hand over
+}
+
+// iqn is the target's name. It contains the epoch, so a session of an older one
+// can never be mistaken for ours (R7).
+func (r *record) iqn() string {
+	return fmt.Sprintf("%s:%s.%d", IQNPrefix, r.Volume, r.Epoch.Number)
+}
+
+// folder is the directory of one volume on the node:
+//
+//	record.json   the record
+//	head          the newest published root, with its bytes; absent: blank
+//	<epoch>/      the journal, see package delta
+//	lost-<epoch>/ a journal whose epoch was ended without it; kept for the administrator
+type folder string
+
+func (f folder) recordPath() string            { return filepath.Join(string(f), "record.json") }
+func (f folder) headPath() string              { return filepath.Join(string(f), "head") }
+func (f folder) journal(e ident.Epoch) string  { return filepath.Join(string(f), e.String()) }
+func (f folder) lostPath(e ident.Epoch) string { return filepath.Join(string(f), "lost-"+e.String()) }
+
+// load reads the record; nil if there is none.
+func (f folder) load() (*record, error) {
+	body, err := os.ReadFile(f.recordPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var r record
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.recordPath(), err)
+	}
+	if r.Format != recordFormat {
+		return nil, fmt.Errorf("%s: format %d, this release knows %d: use the release that wrote it", f.recordPath(), r.Format, recordFormat)
+	}
+	return &r, nil
+}
+
+func (f folder) save(r *record) error {
+	body, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return f.replace(f.recordPath(), body)
+}
+
+// head is a root with its bytes, kept so that a volume can be opened without
+// Swift. It is replaced before the journal forgets what the root holds.
+type head struct {
+	Root   authority.Root `json:"root"`
+	Object []byte         `json:"object"`
+}
+
+func (h *head) decode() (*snapshots.Root, error) {
+	at := snapshots.Location{Container: h.Root.Container, Name: refOf(&h.Root).Name()}
+	root, err := snapshots.DecodeRoot(at, h.Object)
+	if err != nil {
+		return nil, err
+	}
+	if root.Ref != refOf(&h.Root) {
+		return nil, fmt.Errorf("%w: root %s/%s is not the one that was recorded", volume.ErrDamaged, at.Container, at.Name)
+	}
+	return root, nil
+}
+
+func (f folder) saveHead(h *head) error {
+	body, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return f.replace(f.headPath(), body)
+}
+
+// loadHead returns the newest published root; nil if the volume is blank.
+func (f folder) loadHead() (*snapshots.Root, error) {
+	body, err := os.ReadFile(f.headPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var h head
+	if err := json.Unmarshal(body, &h); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.headPath(), err)
+	}
+	return h.decode()
+}
+
+// replace writes a file so that after any crash it is the old one or the new one.
+func (f folder) replace(path string, body []byte) error {
+	if err := os.MkdirAll(string(f), 0o700); err != nil {
+		return err
+	}
+	t, err := os.CreateTemp(string(f), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(t.Name()) // fails after the rename, as it should
+	_, err = t.Write(body)
+	if err == nil {
+		err = t.Sync()
+	}
+	if e := t.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(t.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(string(f))
+	}
+	return err
+}
+
+// forget removes the export: the record last, so that an interrupted removal is
+// continued. Journals that were lost stay, and the folder with them.
+func (f folder) forget(r *record) error {
+	if !r.Epoch.IsZero() {
+		if err := os.RemoveAll(f.journal(r.Epoch)); err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{f.headPath(), f.recordPath()} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.Remove(string(f)); err == nil {
+		return syncDir(filepath.Dir(string(f)))
+	}
+	return syncDir(string(f))
+}
+
+// setAside keeps the journal of an epoch that the authority has ended without
+// it: nobody will ever upload it, but an administrator may want to read it.
+func (f folder) setAside(r *record) error {
+	err := os.Rename(f.journal(r.Epoch), f.lostPath(r.Epoch))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		now := time.Now() // the 14 days of its keeping start now
+		err = os.Chtimes(f.lostPath(r.Epoch), now, now)
+	}
+	if err == nil {
+		err = syncDir(string(f))
+	}
+	return err
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

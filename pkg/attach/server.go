@@ -1,0 +1,207 @@
+package attach
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/class"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/volume"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+var (
+	errBusy        = errors.New("another call on this volume is under way")
+	errNotAttached = errors.New("the volume is not attached to this node")
+)
+
+// Register adds the service to a server.
+func (x *Exports) Register(s grpc.ServiceRegistrar) { wire.RegisterExportsServer(s, x) }
+
+// Attach implements [wire.ExportsServer].
+func (x *Exports) Attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attachment, error) {
+	var a *wire.Attachment
+	err := x.change("attach", q.Volume, func(e *export) (err error) {
+		a, err = e.attach(ctx)
+		return err
+	})
+	return a, err
+}
+
+// Detach implements [wire.ExportsServer].
+func (x *Exports) Detach(ctx context.Context, q *wire.DetachRequest) (*wire.DetachResponse, error) {
+	err := x.change("detach", q.Volume, func(e *export) error {
+		r, err := e.folder.load()
+		if err != nil || r == nil {
+			return err
+		}
+		return e.close(ctx, r)
+	})
+	return &wire.DetachResponse{}, err
+}
+
+// Seal implements [wire.ExportsServer].
+func (x *Exports) Seal(ctx context.Context, q *wire.SealRequest) (*wire.SealResponse, error) {
+	var answer *wire.SealResponse
+	err := x.use("seal", q.Volume, func(e *export) error {
+		id, err := ident.ParseSnapshot(q.Snapshot)
+		if err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		gen, err := e.volume.Seal(ctx, id)
+		if err != nil {
+			return err
+		}
+		cut, err := e.volume.Published(ctx, gen)
+		if err != nil {
+			return err
+		}
+		answer = &wire.SealResponse{Root: wire.FromRoot(recordOf(cut)), Size: cut.State.Size}
+		return nil
+	})
+	return answer, err
+}
+
+// Resize implements [wire.ExportsServer].
+func (x *Exports) Resize(ctx context.Context, q *wire.ResizeRequest) (*wire.ResizeResponse, error) {
+	var size int64
+	err := x.use("resize", q.Volume, func(e *export) error {
+		if q.Size > e.volume.Size() {
+			if err := e.volume.Resize(ctx, q.Size); err != nil {
+				return err
+			}
+		}
+		size = e.volume.Size()
+		return e.config.Portal.Resize(e.record.iqn(), lunNumber, size)
+	})
+	return &wire.ResizeResponse{Size: size}, err
+}
+
+// SetFormatted implements [wire.ExportsServer].
+func (x *Exports) SetFormatted(ctx context.Context, q *wire.SetFormattedRequest) (*wire.SetFormattedResponse, error) {
+	err := x.use("set formatted", q.Volume, func(e *export) error {
+		if _, known := wire.Formatted_name[int32(q.Formatted)]; !known {
+			return status.Errorf(codes.InvalidArgument, "formatted mark %d is unknown", q.Formatted)
+		}
+		return e.volume.SetFormatted(ctx, delta.Mark(q.Formatted))
+	})
+	return &wire.SetFormattedResponse{}, err
+}
+
+// Status implements [wire.ExportsServer].
+func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.StatusResponse, error) {
+	var answer *wire.StatusResponse
+	err := x.use("status", q.Volume, func(e *export) error {
+		s := e.volume.Stats()
+		answer = &wire.StatusResponse{
+			Epoch:      wire.FromEpoch(e.record.Epoch),
+			Size:       e.volume.Size(),
+			DirtyBytes: s.Journal.DirtyBytes,
+		}
+		if s.Head != nil && s.Journal.DirtyBytes > 0 {
+			answer.PublishedAgeMs = time.Since(s.Head.State.Sealed).Milliseconds()
+		}
+		if err := cmp.Or(e.volume.Err(), s.Failing); err != nil {
+			answer.Condition = err.Error()
+		}
+		return nil
+	})
+	return answer, err
+}
+
+// change runs an operation that changes the stage of an export, alone.
+func (x *Exports) change(op, volumeID string, do func(*export) error) error {
+	id, err := ident.ParseVolume(volumeID)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	e := x.export(id)
+	if !e.lock.TryLock() {
+		return fail(id, op, errBusy)
+	}
+	defer e.lock.Unlock()
+	return fail(id, op, do(e))
+}
+
+// use runs an operation on an attached volume, beside others of its kind.
+func (x *Exports) use(op, volumeID string, do func(*export) error) error {
+	id, err := ident.ParseVolume(volumeID)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	e := x.export(id)
+	if !e.lock.TryRLock() {
+		return fail(id, op, errBusy)
+	}
+	defer e.lock.RUnlock()
+	if e.volume == nil {
+		return fail(id, op, errNotAttached)
+	}
+	return fail(id, op, do(e))
+}
+
+// codeOf maps errors to the codes that wire.proto promises. What is not listed
+// may pass and is worth a retry.
+var codeOf = []struct {
+	is   error
+	code codes.Code
+}{
+	{errBusy, codes.Aborted},
+	{errNotAttached, codes.NotFound},
+	{errLost, codes.Aborted},
+	{volume.ErrDamaged, codes.FailedPrecondition},
+	{volume.ErrFenced, codes.FailedPrecondition},
+	{volume.ErrSecondWriter, codes.FailedPrecondition},
+	{volume.ErrShrink, codes.OutOfRange},
+	{volume.ErrOutOfRange, codes.OutOfRange},
+	{volume.ErrUnaligned, codes.InvalidArgument},
+	{delta.ErrDamaged, codes.FailedPrecondition},
+	{delta.ErrStopped, codes.FailedPrecondition},
+	{delta.ErrUnfit, codes.FailedPrecondition},
+	{delta.ErrForeign, codes.FailedPrecondition},
+	{swift.ErrUnauthorized, codes.FailedPrecondition},
+	{swift.ErrQuota, codes.ResourceExhausted},
+	{context.DeadlineExceeded, codes.DeadlineExceeded},
+	{context.Canceled, codes.Canceled},
+}
+
+// fail gives err the volume, the operation and a code.
+func fail(id ident.Volume, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	wrapped := &Error{id, op, err}
+	var refused *class.Error
+	if errors.As(err, &refused) {
+		return status.Error(codes.InvalidArgument, wrapped.Error())
+	}
+	for _, m := range codeOf {
+		if errors.Is(err, m.is) {
+			return status.Error(m.code, wrapped.Error())
+		}
+	}
+	if s, ok := status.FromError(err); ok { // the controller's answer, or our own
+		return status.Error(s.Code(), wrapped.Error())
+	}
+	return status.Error(codes.Unavailable, wrapped.Error())
+}
+
+// recordOf returns the root as records name it.
+func recordOf(r *snapshots.Root) *authority.Root {
+	return &authority.Root{Container: r.Container, Epoch: r.Ref.Epoch, Generation: r.Ref.Gen, Hash: authority.Hash(r.Ref.Hash)}
+}
+
+// refOf returns the root as the engine names it.
+func refOf(r *authority.Root) snapshots.Ref {
+	return snapshots.Ref{Epoch: r.Epoch, Gen: r.Generation, Hash: snapshots.Hash(r.Hash)}
+}
