@@ -2,8 +2,26 @@ package target
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
+	"time"
+
+	"github.com/gostor/gotgt/pkg/scsi"
+	"golang.org/x/time/rate"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
+)
+
+// Limits of a server, over all its targets.
+const (
+	loginTimeout   = 15 * time.Second // from the connection to full feature phase
+	loginsAtOnce   = 64               // connections that have not logged in yet
+	sessionsAtOnce = 4096
+	loginsPerSec   = 1000
+	pingInterval   = 30 * time.Second
 )
 
 // Config configures a Server.
@@ -19,8 +37,20 @@ type Config struct {
 // Server serves iSCSI targets on one portal. Its methods may be called at any
 // time and together.
 type Server struct {
-	listener net.Listener
-	log      *slog.Logger
+	listener     net.Listener
+	log          *slog.Logger
+	model        *disk.Model
+	logins       chan struct{} // a token per connection that is logging in
+	rate         *rate.Limiter
+	pingInterval time.Duration
+
+	mu       sync.Mutex
+	nodes    map[string]*node
+	sessions map[uint16]*session // by TSIH
+	lastTSIH uint16
+	pending  map[net.Conn]struct{} // logging in
+	closed   bool
+	conns    sync.WaitGroup
 }
 
 // New listens; Serve accepts.
@@ -29,39 +59,194 @@ func New(cfg Config) (*Server, error) {
 	if l == nil {
 		var err error
 		if l, err = net.Listen("tcp", cfg.Addr); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("iSCSI target: %w", err)
 		}
 	}
-	log := cfg.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	s, err := newRegistered()
+	if err != nil {
+		l.Close()
+		return nil, err
 	}
-	return &Server{listener: l, log: log}, nil
+	s.listener = l
+	if cfg.Logger != nil {
+		s.log = cfg.Logger
+	}
+	return s, nil
+}
+
+// newServer makes a server on a service of gotgt's.
+func newServer(service *scsi.SCSITargetService) *Server {
+	return &Server{
+		log:          slog.New(slog.DiscardHandler),
+		model:        disk.NewModel(service),
+		logins:       make(chan struct{}, loginsAtOnce),
+		rate:         rate.NewLimiter(loginsPerSec, loginsPerSec),
+		pingInterval: pingInterval,
+		nodes:        map[string]*node{},
+		sessions:     map[uint16]*session{},
+		pending:      map[net.Conn]struct{}{},
+	}
 }
 
 // Addr is the address that the server listens on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Serve accepts connections until Shutdown, then returns nil.
-func (s *Server) Serve() error { return ErrClosed }
+func (s *Server) Serve() error {
+	for {
+		s.logins <- struct{}{}
+		s.rate.Wait(context.Background()) // never fails: a burst holds one
+		conn, err := s.listener.Accept()
+		if err != nil {
+			<-s.logins
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return fmt.Errorf("iSCSI target: %w", err)
+		}
+		if !s.enter(conn) {
+			<-s.logins
+			conn.Close()
+			continue
+		}
+		go s.connection(conn)
+	}
+}
+
+func (s *Server) enter(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.pending[conn] = struct{}{}
+	s.conns.Add(1)
+	return true
+}
+
+// connection serves one connection to its end.
+func (s *Server) connection(conn net.Conn) {
+	defer s.conns.Done()
+	defer conn.Close()
+	ss, err := s.login(conn)
+	<-s.logins
+	s.mu.Lock()
+	delete(s.pending, conn)
+	s.mu.Unlock()
+	if err != nil {
+		s.log.Info("iSCSI login refused", "from", conn.RemoteAddr(), "reason", err)
+		return
+	}
+	ss.log.Info("iSCSI session began", "from", conn.RemoteAddr(), "tsih", ss.tsih)
+	err = ss.serve()
+	s.mu.Lock()
+	delete(s.sessions, ss.tsih)
+	s.mu.Unlock()
+	ss.log.Info("iSCSI session ended", "tsih", ss.tsih, "reason", err)
+}
 
 // AddTarget registers a target while others run.
-func (s *Server) AddTarget(t Target) error { return ErrClosed }
+func (s *Server) AddTarget(t Target) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if s.nodes[t.IQN] != nil {
+		return fmt.Errorf("target %s: %w", t.IQN, ErrExists)
+	}
+	n, err := newNode(t, s.model)
+	if err != nil {
+		return err
+	}
+	s.nodes[t.IQN] = n
+	return nil
+}
 
-// SetReady gives a registered target its LUNs (none: those it has are kept) and
-// lets logins in.
-func (s *Server) SetReady(iqn string, luns ...LUN) error { return ErrClosed }
+// SetReady gives a target that was added NotReady its LUNs and lets logins in.
+func (s *Server) SetReady(iqn string, luns ...LUN) error {
+	n, err := s.node(iqn)
+	if err != nil {
+		return err
+	}
+	return n.open(luns)
+}
 
 // RemoveTarget ends the target's sessions, waits until no command of it runs
 // any more, and forgets it. It can be repeated; ErrNoTarget: nothing was there.
 // When it returns nil, the devices are not used any more.
-func (s *Server) RemoveTarget(ctx context.Context, iqn string) error { return ErrClosed }
+func (s *Server) RemoveTarget(ctx context.Context, iqn string) error {
+	n, err := s.node(iqn)
+	if err != nil {
+		return err
+	}
+	if err := n.remove(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.nodes[iqn] == n {
+		delete(s.nodes, iqn)
+	}
+	return nil
+}
 
 // Resize makes the new size of a LUN's device, in bytes, known to initiators
 // (unit attention 2A/09). The device must serve the new size already when it
 // has grown, and the old one still when it shrinks.
-func (s *Server) Resize(iqn string, lun uint8, size int64) error { return ErrClosed }
+func (s *Server) Resize(iqn string, lun uint8, size int64) error {
+	n, err := s.node(iqn)
+	if err != nil {
+		return err
+	}
+	if units := n.units.Load(); units != nil {
+		if u := units.Unit(lun); u != nil {
+			u.Resize(size)
+			return nil
+		}
+	}
+	return fmt.Errorf("target %s LUN %d: %w", iqn, lun, ErrNoTarget)
+}
 
 // Shutdown stops accepting, lets running commands end until ctx is done, then
 // cancels them, and returns when no device is used any more.
-func (s *Server) Shutdown(ctx context.Context) error { return ErrClosed }
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	for conn := range s.pending {
+		conn.Close()
+	}
+	sessions := make([]*session, 0, len(s.sessions))
+	for _, ss := range s.sessions {
+		sessions = append(sessions, ss)
+	}
+	s.mu.Unlock()
+	err := s.listener.Close()
+	var drained sync.WaitGroup
+	for _, ss := range sessions {
+		drained.Go(func() { ss.drain(ctx) })
+	}
+	drained.Wait()
+	s.conns.Wait()
+	return err
+}
+
+func (s *Server) node(iqn string) (*node, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[iqn]; n != nil {
+		return n, nil
+	}
+	return nil, fmt.Errorf("target %s: %w", iqn, ErrNoTarget)
+}
+
+// list returns all targets.
+func (s *Server) list() []*node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*node, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		all = append(all, n)
+	}
+	return all
+}

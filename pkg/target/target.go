@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
+	"github.com/swiftblock/csi-swiftblock/pkg/target/login"
 )
 
 // Device is what a LUN stands on.
@@ -43,14 +44,8 @@ type Target struct {
 	LUNs []LUN
 }
 
-// CHAP holds the credentials of one target. They are never logged.
-type CHAP struct {
-	// User and Secret are what the initiator proves; no User: no CHAP.
-	User, Secret string
-	// MutualUser and MutualSecret are what the target proves to an initiator
-	// that asks for it; no MutualUser: such an initiator is refused.
-	MutualUser, MutualSecret string
-}
+// CHAP holds the credentials of one target; see [login.CHAP].
+type CHAP = login.CHAP
 
 // LUN is one logical unit of a target.
 type LUN struct {

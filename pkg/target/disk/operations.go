@@ -1,0 +1,131 @@
+package disk
+
+import "context"
+
+// class is what an operation does to the medium: it decides over unit
+// attentions, write protection and reservations (SPC-4 §5.13.1, SBC-3 §4.17).
+type class byte
+
+const (
+	informs   class = iota // INQUIRY, REPORT LUNS, REQUEST SENSE: always answered
+	free                   // not affected by reservations
+	legacy                 // refused by RESERVE(6) of another nexus only
+	reads                  // reads the medium
+	writes                 // changes medium or settings
+	reserving              // RESERVE, RELEASE, PERSISTENT RESERVE: judge for themselves
+)
+
+// operation is a command of the unit.
+type operation struct {
+	name string
+	// usage is the CDB usage data (SPC-4 §6.35.3): the bits of a CDB that are
+	// looked at. Byte 0 is the operation code; any other bit that is set is an
+	// invalid field. Its length is the length of the CDB.
+	usage []byte
+	// action is the service action in byte 1, for codes that have them.
+	action *byte
+	class  class
+	run    func(context.Context, *Unit, *Command) error
+}
+
+// modelOperations are the codes that gotgt carries out; see inquiry.go,
+// capacity.go and mode.go for what is done to their answers.
+var modelOperations = []byte{0x00, 0x12, 0x1a, 0x25, 0x5a, 0xa0}
+
+// Bits that several operations share in byte 1: disable page out, force unit
+// access, and the byte check field.
+const (
+	dpo    = 0x10
+	fua    = 0x08
+	bytchk = 0x06
+	group5 = 0x3f // GROUP NUMBER
+)
+
+func sa(action byte) *byte { return &action }
+
+// Usage data of an extent by CDB length; flags is what byte 1 has.
+func usage6(code byte) []byte { return []byte{code, 0x1f, 0xff, 0xff, 0xff, control} }
+
+func usage10(code, flags byte) []byte {
+	return []byte{code, flags, 0xff, 0xff, 0xff, 0xff, group5, 0xff, 0xff, control}
+}
+
+func usage12(code, flags byte) []byte {
+	return []byte{code, flags, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, group5, control}
+}
+
+func usage16(code, flags byte) []byte {
+	return []byte{code, flags, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, group5, control}
+}
+
+// control is the CONTROL byte: NACA would ask for auto contingent allegiance,
+// which is not supported; the rest is vendor specific or reserved.
+const control = 0x00
+
+// operations of a unit. Initialized in init, since some of them list it.
+var operations []operation
+
+func init() {
+	operations = []operation{
+		{"TEST UNIT READY", []byte{0x00, 0, 0, 0, 0, control}, nil, legacy, testUnit},
+		{"REQUEST SENSE", []byte{0x03, 0x01, 0, 0, 0xff, control}, nil, informs, requestSense},
+		{"READ(6)", usage6(0x08), nil, reads, read},
+		{"WRITE(6)", usage6(0x0a), nil, writes, write},
+		{"INQUIRY", []byte{0x12, 0x01, 0xff, 0xff, 0xff, control}, nil, informs, inquiry},
+		{"MODE SELECT(6)", []byte{0x15, 0x11, 0, 0, 0xff, control}, nil, writes, modeSelect},
+		{"RESERVE(6)", []byte{0x16, 0, 0, 0, 0, control}, nil, reserving, reserve6},
+		{"RELEASE(6)", []byte{0x17, 0, 0, 0, 0, control}, nil, reserving, release6},
+		{"MODE SENSE(6)", []byte{0x1a, 0x08, 0xff, 0xff, 0xff, control}, nil, legacy, modeSense},
+		{"READ CAPACITY(10)", []byte{0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, control}, nil, free, readCapacity10},
+		{"READ(10)", usage10(0x28, dpo|fua), nil, reads, read},
+		{"WRITE(10)", usage10(0x2a, dpo|fua), nil, writes, write},
+		{"SYNCHRONIZE CACHE(10)", usage10(0x35, 0x02), nil, writes, synchronize},
+		{"WRITE SAME(10)", usage10(0x41, bitUnmap), nil, writes, writeSame},
+		{"UNMAP", []byte{0x42, 0, 0, 0, 0, 0, group5, 0xff, 0xff, control}, nil, writes, unmap},
+		{"MODE SELECT(10)", []byte{0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, control}, nil, writes, modeSelect},
+		{"MODE SENSE(10)", []byte{0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, control}, nil, legacy, modeSense},
+		{"READ(16)", usage16(0x88, dpo|fua), nil, reads, read},
+		{"WRITE(16)", usage16(0x8a, dpo|fua), nil, writes, write},
+		{"SYNCHRONIZE CACHE(16)", usage16(0x91, 0x02), nil, writes, synchronize},
+		{"WRITE SAME(16)", usage16(0x93, bitUnmap|bitNDOB), nil, writes, writeSame},
+		{"READ CAPACITY(16)", []byte{0x9e, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, control}, sa(0x10), free, readCapacity16},
+		{"REPORT LUNS", []byte{0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, control}, nil, informs, reportLUNs},
+		{"REPORT SUPPORTED OPERATION CODES", []byte{0xa3, 0x1f, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, control}, sa(0x0c), free, reportOperations},
+		{"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", []byte{0xa3, 0x1f, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, control}, sa(0x0d), free, reportFunctions},
+		{"READ(12)", usage12(0xa8, dpo|fua), nil, reads, read},
+		{"WRITE(12)", usage12(0xaa, dpo|fua), nil, writes, write},
+	}
+	for i := range operations {
+		o := &operations[i]
+		byCode[o.usage[0]] = append(byCode[o.usage[0]], o)
+	}
+}
+
+var byCode [256][]*operation
+
+// find looks a CDB's operation up.
+func find(cdb *[16]byte) (*operation, error) {
+	list := byCode[cdb[0]]
+	if len(list) == 0 {
+		return nil, errOpcode
+	}
+	if list[0].action == nil {
+		return list[0], nil
+	}
+	for _, o := range list {
+		if *o.action == cdb[1]&0x1f {
+			return o, nil
+		}
+	}
+	return nil, errField
+}
+
+// allows reports whether no bit is set in a CDB that the operation ignores.
+func (o *operation) allows(cdb *[16]byte) bool {
+	for i, mask := range o.usage[1:] {
+		if cdb[i+1]&^mask != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,99 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+)
+
+// unmap is UNMAP (SBC-3 §5.28). All descriptors are checked before the first is
+// carried out.
+//
+//	0 length, not counting these two bytes    2 length of the descriptors    8 descriptors:
+//	  0 first block (8)   8 number of blocks (4)   12 reserved
+func unmap(ctx context.Context, u *Unit, c *Command) error {
+	n := int(binary.BigEndian.Uint16(c.CDB[7:]))
+	if n == 0 {
+		return nil
+	}
+	if n < 8 {
+		return errListLength
+	}
+	list, err := c.parameters(ctx, n)
+	if err != nil {
+		return err
+	}
+	descriptors := list[8:]
+	if d := int(binary.BigEndian.Uint16(list[2:])) / 16 * 16; d < len(descriptors) {
+		descriptors = descriptors[:d]
+	}
+	type span struct{ off, n int64 }
+	var spans []span
+	for ; len(descriptors) >= 16; descriptors = descriptors[16:] {
+		off, n, err := u.span(binary.BigEndian.Uint64(descriptors), binary.BigEndian.Uint32(descriptors[8:]))
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			spans = append(spans, span{off, n})
+		}
+	}
+	for _, s := range spans {
+		err := u.change(ctx, 1, func() error { return u.device.Discard(ctx, s.off, s.n) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// patternBuffer is how much of a repeated block is written at once, in bytes.
+const patternBuffer = 256 << 10
+
+// writeSame is WRITE SAME(10) and (16) (SBC-3 §5.42 f.).
+func writeSame(ctx context.Context, u *Unit, c *Command) error {
+	lba, blocks := c.extent()
+	off, n, err := u.span(lba, blocks)
+	if err != nil {
+		return err
+	}
+	if blocks == 0 {
+		n = u.blocks.Load()*BlockSize - off
+	}
+	if n > maxWriteSame*BlockSize {
+		return errField
+	}
+	var block []byte
+	if group(c.CDB[0]) != 4 || c.CDB[1]&bitNDOB == 0 {
+		if c.Expected != BlockSize {
+			return errField
+		}
+		c.Moves = BlockSize
+		if block, err = c.Transfer.Out(ctx, BlockSize); err != nil {
+			return err
+		}
+	}
+	force := !u.writeCache.Load()
+	return u.change(ctx, 1, func() error {
+		switch {
+		case !isZero(block):
+			return u.repeat(ctx, block, off, n, force)
+		case c.CDB[1]&bitUnmap != 0:
+			return u.device.Discard(ctx, off, n)
+		}
+		return u.device.WriteZeroes(ctx, off, n, force)
+	})
+}
+
+// repeat fills n bytes with a block.
+func (u *Unit) repeat(ctx context.Context, block []byte, off, n int64, fua bool) error {
+	p := bytes.Repeat(block, int(min(n, patternBuffer))/BlockSize)
+	for n > 0 {
+		p = p[:min(n, int64(len(p)))]
+		if err := u.device.WriteAt(ctx, p, off, fua); err != nil {
+			return err
+		}
+		off, n = off+int64(len(p)), n-int64(len(p))
+	}
+	return nil
+}

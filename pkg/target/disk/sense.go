@@ -1,0 +1,109 @@
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/gostor/gotgt/pkg/api"
+	"github.com/gostor/gotgt/pkg/scsi"
+)
+
+// senseError is the reason of a CHECK CONDITION (SPC-4 §4.5).
+type senseError struct {
+	key  byte
+	code scsi.SCSISubError
+	info *uint32 // INFORMATION field, or nil
+}
+
+func (e *senseError) Error() string {
+	return fmt.Sprintf("sense %x/%02x/%02x", e.key, byte(e.code>>8), byte(e.code))
+}
+
+func sense(key byte, code scsi.SCSISubError) *senseError { return &senseError{key: key, code: code} }
+
+// Additional sense codes that gotgt has no name for.
+const (
+	ascCapacityChanged scsi.SCSISubError = 0x2a09
+	ascDeviceReset     scsi.SCSISubError = 0x2903
+)
+
+var (
+	errOpcode      = sense(scsi.ILLEGAL_REQUEST, scsi.ASC_INVALID_OP_CODE)
+	errField       = sense(scsi.ILLEGAL_REQUEST, scsi.ASC_INVALID_FIELD_IN_CDB)
+	errRange       = sense(scsi.ILLEGAL_REQUEST, scsi.ASC_LBA_OUT_OF_RANGE)
+	errLUN         = sense(scsi.ILLEGAL_REQUEST, scsi.ASC_LUN_NOT_SUPPORTED)
+	errListLength  = sense(scsi.ILLEGAL_REQUEST, scsi.ASC_PARAMETER_LIST_LENGTH_ERR)
+	errListField   = sense(scsi.ILLEGAL_REQUEST, scsi.ASC_INVALID_FIELD_IN_PARMS)
+	errProtected   = sense(scsi.DATA_PROTECT, scsi.ASC_WRITE_PROTECT)
+	errUnreadable  = sense(scsi.MEDIUM_ERROR, scsi.ASC_UNRECOVERED_READ)
+	errUnwritable  = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
+	errPanic       = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
+	errUnavailable = sense(scsi.NOT_READY, scsi.ASC_BECOMING_READY)
+)
+
+// errConflict answers RESERVATION CONFLICT, which carries no sense data.
+var errConflict = errors.New("reservation conflict")
+
+// miscompare says at which byte of the data-out two buffers differ first.
+func miscompare(at int) error {
+	info := uint32(at)
+	return &senseError{scsi.MISCOMPARE, scsi.ASC_MISCOMPARE_DURING_VERIFY_OPERATION, &info}
+}
+
+// readFailed and writeFailed turn an error of the device into sense. Linux does
+// not retry 3/11/00 and hardware errors; it retries 2/04/01 for as long as the
+// command is allowed to.
+func readFailed(err error) error  { return deviceFailed(err, errUnreadable) }
+func writeFailed(err error) error { return deviceFailed(err, errUnwritable) }
+
+func deviceFailed(err error, damage *senseError) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrMedium):
+		return damage
+	}
+	if e, ok := errors.AsType[*senseError](err); ok {
+		return e
+	}
+	return errUnavailable
+}
+
+// senseLen is the length of fixed format sense data (SPC-4 §4.5.3).
+const senseLen = 18
+
+// testUnitReady is the CDB that sense data are built for: gotgt cuts them to
+// what it takes for an allocation length in some CDBs.
+var testUnitReady = make([]byte, 6)
+
+// bytes builds the sense data with gotgt.
+func (e *senseError) bytes() []byte {
+	scratch := api.SCSICommand{SCB: testUnitReady}
+	scsi.BuildSenseData(&scratch, e.key, e.code)
+	b := make([]byte, senseLen)
+	copy(b, scratch.SenseBuffer.Buffer)
+	if e.info != nil {
+		b[0] |= 0x80 // VALID
+		binary.BigEndian.PutUint32(b[3:], *e.info)
+	}
+	return b
+}
+
+// conclude sets the outcome of a command whose operation returned err.
+func (c *Command) conclude(err error) {
+	if err == nil {
+		c.Status = Good
+		return
+	}
+	c.In = nil
+	if errors.Is(err, errConflict) {
+		c.Status = ReservationConflict
+		return
+	}
+	e, ok := errors.AsType[*senseError](err)
+	if !ok { // of the transfer, such as its context's end
+		e = errUnavailable
+	}
+	c.Status, c.Sense = CheckCondition, e.bytes()
+}

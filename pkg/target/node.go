@@ -1,0 +1,183 @@
+package target
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
+	"github.com/swiftblock/csi-swiftblock/pkg/target/login"
+)
+
+// node is a registered target.
+type node struct {
+	iqn        string
+	chap       CHAP
+	initiators []string
+	shared     bool
+	model      *disk.Model
+	units      atomic.Pointer[disk.Units] // nil until ready
+
+	mu       sync.Mutex
+	removed  bool
+	sessions map[disk.Nexus]*session // also those that are ending
+}
+
+func newNode(t Target, m *disk.Model) (*node, error) {
+	n := &node{
+		iqn:        t.IQN,
+		chap:       t.CHAP,
+		initiators: slices.Clone(t.Initiators),
+		shared:     t.Shared,
+		model:      m,
+		sessions:   map[disk.Nexus]*session{},
+	}
+	if !t.NotReady {
+		if err := n.open(t.LUNs); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// open gives the node its units.
+func (n *node) open(luns []LUN) error {
+	if len(luns) == 0 {
+		return fmt.Errorf("target %s: no LUNs", n.iqn)
+	}
+	byLUN := map[uint8]*disk.Unit{}
+	for _, l := range luns {
+		if byLUN[l.Number] != nil || l.Device == nil || l.Volume == "" {
+			return fmt.Errorf("target %s: LUN %d is there twice, or has no device or no volume", n.iqn, l.Number)
+		}
+		byLUN[l.Number] = disk.NewUnit(l.Volume, l.Device, l.ReadOnly)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.units.Load() != nil || n.removed {
+		return fmt.Errorf("target %s: %w", n.iqn, ErrExists)
+	}
+	n.units.Store(disk.NewUnits(n.model, n.iqn, byLUN))
+	return nil
+}
+
+// admits reports whether an initiator may log in by its name.
+func (n *node) admits(initiator string) bool {
+	return len(n.initiators) == 0 || slices.Contains(n.initiators, initiator)
+}
+
+// access implements the answer of [login.Directory].
+func (n *node) access(initiator string) (CHAP, login.Status) {
+	if !n.admits(initiator) {
+		return CHAP{}, login.Forbidden
+	}
+	if n.units.Load() == nil {
+		return CHAP{}, login.Unavailable
+	}
+	return n.chap, login.Success
+}
+
+// join enters a session that has been authenticated. An older one of the same
+// initiator port is reinstated: it is ended first, and join waits until none of
+// its commands can be applied any more (R9).
+func (n *node) join(ctx context.Context, s *session) login.Status {
+	for {
+		n.mu.Lock()
+		old := n.sessions[s.nexus]
+		switch {
+		case n.removed:
+			n.mu.Unlock()
+			return login.NotFound
+		case !n.shared && n.heldByOther(s.nexus.Name):
+			n.mu.Unlock()
+			return login.Forbidden
+		case old == nil:
+			n.sessions[s.nexus] = s
+			n.mu.Unlock()
+			n.units.Load().All(func(u *disk.Unit) { u.Attach(s.nexus) })
+			return login.Success
+		}
+		n.mu.Unlock()
+		old.conn.Close()
+		select {
+		case <-old.ended:
+		case <-ctx.Done():
+			return login.Unavailable
+		}
+	}
+}
+
+// heldByOther reports whether an initiator of another name has a session. The
+// node is locked.
+func (n *node) heldByOther(name string) bool {
+	for nexus := range n.sessions {
+		if nexus.Name != name {
+			return true
+		}
+	}
+	return false
+}
+
+// find returns the session with a TSIH.
+func (n *node) find(tsih uint16) *session {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.sessions {
+		if s.tsih == tsih {
+			return s
+		}
+	}
+	return nil
+}
+
+// leave takes out a session whose commands have ended.
+func (n *node) leave(s *session) {
+	n.units.Load().All(func(u *disk.Unit) { u.Detach(s.nexus) })
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.sessions, s.nexus)
+}
+
+// members returns the sessions there are.
+func (n *node) members() []*session {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := make([]*session, 0, len(n.sessions))
+	for _, s := range n.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// abort aborts tasks in all sessions; see session.abort.
+func (n *node) abort(which func(*task) bool) []<-chan struct{} {
+	var affected []<-chan struct{}
+	for _, s := range n.members() {
+		affected = append(affected, s.abort(which)...)
+	}
+	return affected
+}
+
+// remove lets nobody in any more, ends the sessions and waits for them. It can
+// be repeated when ctx was done first.
+func (n *node) remove(ctx context.Context) error {
+	n.mu.Lock()
+	n.removed = true
+	n.mu.Unlock()
+	for _, s := range n.members() {
+		s.dismiss()
+	}
+	for _, s := range n.members() {
+		select {
+		case <-s.ended:
+		case <-ctx.Done():
+			return fmt.Errorf("target %s: commands still run: %w", n.iqn, ctx.Err())
+		}
+	}
+	if us := n.units.Load(); us != nil {
+		us.Close()
+	}
+	return nil
+}

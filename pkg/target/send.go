@@ -1,0 +1,164 @@
+package target
+
+import (
+	"net"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/target/pdu"
+)
+
+// writeTimeout is how long the initiator may leave the connection full before
+// it counts as dead.
+const writeTimeout = 60 * time.Second
+
+// lastWrite is the same for the last message on a connection.
+const lastWrite = time.Second
+
+// outbox is the queue of PDUs to send. Whoever finishes a command adds its
+// response and, if nobody is writing, writes all that is queued, so that under
+// load one writev carries many responses. Guarded by session.mu, except for
+// what the one writer uses while writing is set.
+type outbox struct {
+	queue   []packet
+	spare   []packet
+	vector  net.Buffers // the writer's
+	writing bool
+	timeout time.Duration
+	broken  bool // a write failed: nothing is sent any more
+}
+
+// packet is a PDU in the outbox and the buffer that its data lie in, if it is
+// to be released after the write.
+type packet struct {
+	pdu.Frame
+	buffer *buffer
+}
+
+// Which number a PDU carries as StatSN.
+const (
+	noStatus   = iota // none: Data-In without status
+	nextStatus        // the next one, which it does not use up: R2T, ping
+	hasStatus         // one of its own
+)
+
+// post adds a PDU to the outbox and returns it to be filled in further, valid
+// until the next post. The session is locked.
+func (s *session) post(o pdu.Opcode, tag uint32, status int) *packet {
+	s.out.queue = append(s.out.queue, packet{})
+	p := &s.out.queue[len(s.out.queue)-1]
+	h := &p.Header
+	h.SetOpcode(o)
+	h.SetFlags(pdu.FlagFinal)
+	h.SetTaskTag(tag)
+	number := s.statSN
+	switch status {
+	case noStatus:
+		number = 0
+	case hasStatus:
+		s.statSN++
+	}
+	h.SetNumbers(number, s.expCmdSN, s.maxCmdSN())
+	return p
+}
+
+// flush writes the outbox, unless another goroutine does already. The session
+// is locked before and after, but not in between.
+func (s *session) flush() {
+	o := &s.out
+	if o.writing {
+		return
+	}
+	o.writing = true
+	for len(o.queue) > 0 {
+		batch := o.queue
+		o.queue = o.spare[:0]
+		broken, deadline := o.broken, time.Now().Add(o.timeout)
+		s.mu.Unlock()
+		if !broken {
+			broken = s.write(batch, deadline) != nil
+		}
+		for i := range batch {
+			batch[i].buffer.release()
+		}
+		clear(batch)
+		s.mu.Lock()
+		o.spare = batch[:0]
+		if broken && !o.broken {
+			o.broken = true
+			s.conn.Close() // ends the reader, and with it the session
+		}
+		s.room.Broadcast()
+	}
+	o.writing = false
+}
+
+func (s *session) write(batch []packet, deadline time.Time) error {
+	v := s.out.vector[:0]
+	for i := range batch {
+		v = batch[i].Buffers(v, s.params.Digests)
+	}
+	s.out.vector = v
+	s.conn.SetWriteDeadline(deadline)
+	_, err := v.WriteTo(s.conn)
+	clear(s.out.vector)
+	return err
+}
+
+// respond lets the writer goroutine send what the reader has posted, so that
+// the reader goes on reading. It waits while an initiator that does not read
+// leaves more in the outbox than the commands in flight account for. The
+// session is locked before and after.
+func (s *session) respond() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	for len(s.out.queue) > maxReplies && !s.out.broken {
+		s.room.Wait()
+	}
+}
+
+// maxReplies is how many PDUs may wait in the outbox before the reader stops
+// taking requests.
+const maxReplies = 4 * queueDepth
+
+// writer sends for the reader and looks after the connection: an initiator that
+// has been silent for pingInterval is pinged, and one that stays silent for as
+// long again is gone.
+func (s *session) writer() {
+	ticker := time.NewTicker(s.server.pingInterval)
+	defer ticker.Stop()
+	var (
+		seen   uint64
+		pinged bool
+	)
+	for {
+		select {
+		case <-s.over:
+			return
+		case <-s.wake:
+			s.mu.Lock()
+			s.flush()
+			s.mu.Unlock()
+		case <-ticker.C:
+			if now := s.received.Load(); now != seen {
+				seen, pinged = now, false
+			} else if pinged {
+				s.log.Info("iSCSI initiator does not answer")
+				s.conn.Close()
+			} else {
+				pinged = true
+				s.ping()
+			}
+		}
+	}
+}
+
+// ping asks for a sign of life (RFC 7143 §11.19).
+func (s *session) ping() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.post(pdu.NopIn, pdu.NoTag, nextStatus)
+	p.Header.SetTransferTag(s.transferTag())
+	s.flush()
+}
