@@ -3,7 +3,7 @@
 #
 #   hack/swift.sh up         install what is missing, configure, start; prints ST_AUTH=… ST_USER=… ST_KEY=… to eval
 #   hack/swift.sh start      start again what does not run
-#   hack/swift.sh kill NAME  stop one server, for example object-2
+#   hack/swift.sh kill NAME… stop servers, for example object-2
 #   hack/swift.sh down       stop all
 #   hack/swift.sh status     list the servers; fails if one is dead or none was started
 #   hack/swift.sh wipe       stop all and remove everything
@@ -21,49 +21,31 @@ NODES=${NODES:-1} BIND=${BIND:-127.0.0.1} PORT=${PORT:-28480}
 ETC=$ROOT/etc RUN=$ROOT/run LOG=$ROOT/log DISKS=$ROOT/disks
 PYTHON=/usr/bin/python3 # the one that Debian's packages are for
 
-say() { echo "swift.sh: $*" >&2; }
-die() { say "$@"; exit 1; }
-
-install_packages() {
-    local missing=() p guard=/usr/sbin/policy-rc.d made=
-    for p in python3-swift memcached curl; do
-        dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q '^install ok installed' || missing+=("$p")
-    done
-    [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || die "needs Debian or Ubuntu for the packages ${missing[*]}"
-    [ "$(id -u)" = 0 ] || die "install the packages ${missing[*]} first, or run as root"
-    say "installing ${missing[*]}"
-    # Debian would start memcached on its own port: a policy of 101 forbids it.
-    [ -e $guard ] || { printf '#!/bin/sh\nexit 101\n' >$guard; chmod +x $guard; made=1; }
-    local install=(apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=600 "${missing[@]}")
-    export DEBIAN_FRONTEND=noninteractive
-    local ok=1
-    "${install[@]}" >"$LOG/apt.log" 2>&1 || { apt-get update -qq && "${install[@]}"; } >>"$LOG/apt.log" 2>&1 || ok=
-    [ -z "$made" ] || rm -f $guard
-    [ -n "$ok" ] || die "apt-get could not install ${missing[*]}: $(tail -1 "$LOG/apt.log") (see $LOG/apt.log)"
-}
+cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
 
 # each_server calls "$@ NAME KIND NODE PORT" for every storage server.
 each_server() {
-    local i
-    for ((i = 1; i <= NODES; i++)); do
-        "$@" account-$i account $i $((PORT + 10 * i + 1))
-        "$@" container-$i container $i $((PORT + 10 * i + 2))
-        "$@" object-$i object $i $((PORT + 10 * i + 3))
-    done
+	local i
+	for ((i = 1; i <= NODES; i++)); do
+		"$@" account-$i account $i $((PORT + 10 * i + 1))
+		"$@" container-$i container $i $((PORT + 10 * i + 2))
+		"$@" object-$i object $i $((PORT + 10 * i + 3))
+	done
 }
 
 configure() {
-    local key f
-    [ -s "$ROOT/key" ] || (umask 077; head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$ROOT/key")
-    key=$(cat "$ROOT/key")
-    mkdir -p "$DISKS"
-    : >"$DISKS/probe"
-    $PYTHON -c 'import os, sys; os.setxattr(sys.argv[1], "user.swift.probe", b"x")' "$DISKS/probe" 2>/dev/null ||
-        die "the file system of $DISKS takes no user attributes: set ROOT to a directory on ext4 or xfs"
-    rm "$DISKS/probe"
+	local key f
+	[ -s "$ROOT/key" ] || (umask 077; head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$ROOT/key")
+	key=$(cat "$ROOT/key")
+	mkdir -p "$DISKS"
+	: >"$DISKS/probe"
+	$PYTHON -c 'import os, sys; os.setxattr(sys.argv[1], "user.swift.probe", b"x")' "$DISKS/probe" 2>/dev/null ||
+		die "the file system of $DISKS takes no user attributes: set ROOT to a directory on ext4 or xfs"
+	rm "$DISKS/probe"
 
-    cat >"$ETC/swift.conf" <<CONF
+	cat >"$ETC/swift.conf" <<CONF
 [swift-hash]
 swift_hash_path_prefix = swiftblock
 swift_hash_path_suffix = swiftblock
@@ -72,8 +54,8 @@ name = default
 default = yes
 CONF
 
-    local filters="catch_errors gatekeeper healthcheck cache listing_formats bulk tempauth copy container-quotas account-quotas"
-    cat >"$ETC/proxy.conf" <<CONF
+	local filters="catch_errors gatekeeper healthcheck cache listing_formats bulk tempauth copy container-quotas account-quotas"
+	cat >"$ETC/proxy.conf" <<CONF
 [DEFAULT]
 bind_ip = $BIND
 bind_port = $PORT
@@ -97,18 +79,18 @@ user_swiftblock_demo = $key .admin
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:$((PORT + 1))
 CONF
-    for f in $filters; do
-        case $f in tempauth | cache) continue ;; esac
-        printf '[filter:%s]\nuse = egg:swift#%s\n' "$f" "${f//-/_}" >>"$ETC/proxy.conf"
-    done
-    chmod 600 "$ETC/proxy.conf"
-    each_server configure_server
-    make_rings
+	for f in $filters; do
+		case $f in tempauth | cache) continue ;; esac
+		printf '[filter:%s]\nuse = egg:swift#%s\n' "$f" "${f//-/_}" >>"$ETC/proxy.conf"
+	done
+	chmod 600 "$ETC/proxy.conf"
+	each_server configure_server
+	make_rings
 }
 
 configure_server() { # NAME KIND NODE PORT
-    mkdir -p "$DISKS/node$3/d$3"
-    cat >"$ETC/$1.conf" <<CONF
+	mkdir -p "$DISKS/node$3/d$3"
+	cat >"$ETC/$1.conf" <<CONF
 [DEFAULT]
 bind_ip = 127.0.0.1
 bind_port = $4
@@ -132,27 +114,27 @@ CONF
 
 # make_rings spreads every ring over all nodes, with a replica on each, unless they are there already.
 make_rings() {
-    local shape="nodes $NODES port $PORT"
-    [ "$(cat "$ETC/shape" 2>/dev/null)" != "$shape" ] || return 0
-    $PYTHON - "$ETC" "$NODES" "$PORT" <<'PY' || die "could not build the rings"
+	local shape="nodes $NODES port $PORT"
+	[ "$(cat "$ETC/shape" 2>/dev/null)" != "$shape" ] || return 0
+	$PYTHON - "$ETC" "$NODES" "$PORT" <<'PY' || die "could not build the rings"
 import sys
 from swift.common.ring import RingBuilder
 etc, nodes, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 for offset, kind in enumerate(('account', 'container', 'object'), start=1):
-    builder = RingBuilder(part_power=6, replicas=nodes, min_part_hours=0)
-    for i in range(1, nodes + 1):
-        at = {'ip': '127.0.0.1', 'port': port + 10 * i + offset}
-        builder.add_dev({'region': 1, 'zone': i, 'device': 'd%d' % i, 'weight': 1.0, 'meta': '',
-                         'replication_ip': at['ip'], 'replication_port': at['port'], **at})
-    builder.rebalance(seed=1)
-    builder.get_ring().save('%s/%s.ring.gz' % (etc, kind))
+	builder = RingBuilder(part_power=6, replicas=nodes, min_part_hours=0)
+	for i in range(1, nodes + 1):
+		at = {'ip': '127.0.0.1', 'port': port + 10 * i + offset}
+		builder.add_dev({'region': 1, 'zone': i, 'device': 'd%d' % i, 'weight': 1.0, 'meta': '',
+						 'replication_ip': at['ip'], 'replication_port': at['port'], **at})
+	builder.rebalance(seed=1)
+	builder.get_ring().save('%s/%s.ring.gz' % (etc, kind))
 PY
-    echo "$shape" >"$ETC/shape"
+	echo "$shape" >"$ETC/shape"
 }
 
 # serve runs one Swift server with our swift.conf in place of /etc/swift/swift.conf.
 serve() { # CONF SECTION
-    exec $PYTHON -W ignore - "$ETC/swift.conf" "$@" <<'PY'
+	exec $PYTHON -W ignore - "$ETC/swift.conf" "$@" <<'PY'
 import sys
 conf, section = sys.argv[2:]
 from swift.common import utils
@@ -164,8 +146,8 @@ storage_policy.reload_storage_policies()
 from swift.common.wsgi import run_wsgi
 extra = {}
 if section == 'object-server':
-    from swift.obj import server
-    extra['global_conf_callback'] = server.global_conf_callback
+	from swift.obj import server
+	extra['global_conf_callback'] = server.global_conf_callback
 sys.argv[0] = 'swift-' + section
 sys.exit(run_wsgi(conf, section, **extra))
 PY
@@ -173,121 +155,124 @@ PY
 
 # A process is ours if its command line names our directory: a pid file may be older than the last boot.
 pid_of() {
-    local pid
-    pid=$(cat "$RUN/$1.pid" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$ROOT/" && echo "$pid"
+	local pid
+	pid=$(cat "$RUN/$1.pid" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$ROOT/" && echo "$pid"
 }
 
 # free_port refuses a taken port: Swift listens with SO_REUSEPORT, so a second one would start without an error and the
 # kernel would deal the connections out between the two.
 free_port() { # NAME KIND NODE PORT [ADDRESS]
-    pid_of "$1" >/dev/null && return
-    ! (exec 3<>"/dev/tcp/${5:-127.0.0.1}/$4") 2>/dev/null || die "port $4 (for $1) is in use: set PORT to a free range"
+	pid_of "$1" >/dev/null && return
+	! (exec 3<>"/dev/tcp/${5:-127.0.0.1}/$4") 2>/dev/null || die "port $4 (for $1) is in use: set PORT to a free range"
 }
 
 launch() { # NAME COMMAND…
-    local name=$1
-    shift
-    pid_of "$name" >/dev/null && return
-    setsid "$@" >>"$LOG/$name.log" 2>&1 </dev/null &
-    echo $! >"$RUN/$name.pid"
+	local name=$1
+	shift
+	pid_of "$name" >/dev/null && return
+	setsid "$@" >>"$LOG/$name.log" 2>&1 </dev/null &
+	echo $! >"$RUN/$name.pid"
 }
 
-launch_server() { launch "$1" bash "$0" serve "$ETC/$1.conf" "$2-server"; }
+launch_server() { launch "$1" bash hack/swift.sh serve "$ETC/$1.conf" "$2-server"; }
 
 await() { # NAME KIND NODE PORT [ADDRESS]
-    local tries=600
-    until [ "$(curl -s -o /dev/null -m 2 --noproxy '*' -w '%{http_code}' "http://${5:-127.0.0.1}:$4/healthcheck")" = 200 ]; do
-        pid_of "$1" >/dev/null || die "$1 ended: $(tail -1 "$LOG/$1.log") (see $LOG/$1.log)"
-        ((tries-- > 0)) || die "$1 does not answer (see $LOG/$1.log)"
-        sleep 0.1
-    done
+	local tries=600
+	until [ "$(curl -s -o /dev/null -m 2 --noproxy '*' -w '%{http_code}' "http://${5:-127.0.0.1}:$4/healthcheck")" = 200 ]; do
+		pid_of "$1" >/dev/null || die "$1 ended: $(tail -1 "$LOG/$1.log") (see $LOG/$1.log)"
+		((tries-- > 0)) || die "$1 does not answer (see $LOG/$1.log)"
+		sleep 0.1
+	done
 }
 
 start() {
-    free_port proxy proxy 0 "$PORT" "$BIND"
-    free_port memcached memcached 0 $((PORT + 1))
-    each_server free_port
-    launch memcached memcached -u "$(id -un)" -l 127.0.0.1 -p $((PORT + 1)) -U 0 -m 64 -c 4096 -P "$RUN/memcached.pid"
-    launch_server proxy proxy
-    each_server launch_server
-    each_server await
-    await proxy proxy 0 "$PORT" "$BIND"
-    await_account
-    echo "ST_AUTH=http://$BIND:$PORT/auth/v1.0 ST_USER=swiftblock:demo ST_KEY=$(cat "$ROOT/key")"
+	free_port proxy proxy 0 "$PORT" "$BIND"
+	free_port memcached memcached 0 $((PORT + 1))
+	each_server free_port
+	launch memcached memcached -u "$(id -un)" -l 127.0.0.1 -p $((PORT + 1)) -U 0 -m 64 -c 4096 -P "$RUN/memcached.pid"
+	launch_server proxy proxy
+	each_server launch_server
+	each_server await
+	await proxy proxy 0 "$PORT" "$BIND"
+	await_account
+	echo "ST_AUTH=http://$BIND:$PORT/auth/v1.0 ST_USER=swiftblock:demo ST_KEY=$(cat "$ROOT/key")"
 }
 
 # await_account waits until a token is handed out and a container can be made: the proxy shuns servers that it met
 # before they listened.
 await_account() {
-    local tries=100 headers token url
-    while :; do
-        headers=$(curl -s -m 5 --noproxy '*' -D - -o /dev/null -H 'X-Auth-User: swiftblock:demo' -H @- "http://$BIND:$PORT/auth/v1.0" \
-            <<<"X-Auth-Key: $(cat "$ROOT/key")" | tr -d '\r') || true
-        token=$(sed -n 's/^X-Auth-Token: //Ip' <<<"$headers")
-        url=$(sed -n 's/^X-Storage-Url: //Ip' <<<"$headers")
-        if [ -n "$token" ] && curl -sf -m 10 --noproxy '*' -o /dev/null -X PUT -H @- "$url/ready" <<<"X-Auth-Token: $token"; then
-            curl -sf -m 10 --noproxy '*' -o /dev/null -X DELETE -H @- "$url/ready" <<<"X-Auth-Token: $token" || true
-            return
-        fi
-        ((tries-- > 0)) || die "the account does not work (see $LOG/proxy.log)"
-        sleep 0.2
-    done
+	local tries=100 headers token url
+	while :; do
+		headers=$(curl -s -m 5 --noproxy '*' -D - -o /dev/null -H 'X-Auth-User: swiftblock:demo' -H @- "http://$BIND:$PORT/auth/v1.0" \
+			<<<"X-Auth-Key: $(cat "$ROOT/key")" | tr -d '\r') || true
+		token=$(sed -n 's/^X-Auth-Token: //Ip' <<<"$headers")
+		url=$(sed -n 's/^X-Storage-Url: //Ip' <<<"$headers")
+		if [ -n "$token" ] && curl -sf -m 10 --noproxy '*' -o /dev/null -X PUT -H @- "$url/ready" <<<"X-Auth-Token: $token"; then
+			curl -sf -m 10 --noproxy '*' -o /dev/null -X DELETE -H @- "$url/ready" <<<"X-Auth-Token: $token" || true
+			return
+		fi
+		((tries-- > 0)) || die "the account does not work (see $LOG/proxy.log)"
+		sleep 0.2
+	done
 }
 
 stop() { # NAME
-    local pid tries=30
-    if pid=$(pid_of "$1"); then
-        kill -CONT -- "-$pid" 2>/dev/null || true
-        kill -TERM -- "-$pid" 2>/dev/null || true
-        while pid_of "$1" >/dev/null && ((tries-- > 0)); do sleep 0.1; done
-        kill -KILL -- "-$pid" 2>/dev/null || true
-    fi
-    rm -f "$RUN/$1.pid"
+	local pid tries=30
+	if pid=$(pid_of "$1"); then
+		kill -CONT -- "-$pid" 2>/dev/null || true
+		kill -TERM -- "-$pid" 2>/dev/null || true
+		while pid_of "$1" >/dev/null && ((tries-- > 0)); do sleep 0.1; done
+		kill -KILL -- "-$pid" 2>/dev/null || true
+	fi
+	rm -f "$RUN/$1.pid"
 }
 
 names() {
-    local f
-    for f in "$RUN"/*.pid; do [ ! -e "$f" ] || basename "$f" .pid; done
+	local f
+	for f in "$RUN"/*.pid; do [ ! -e "$f" ] || basename "$f" .pid; done
 }
 
 status() {
-    local name pid dead=
-    [ -n "$(names)" ] || die "nothing was started under $ROOT"
-    for name in $(names); do
-        if pid=$(pid_of "$name"); then echo "$name runs as $pid"; else echo "$name is dead"; dead=1; fi
-    done
-    [ -z "$dead" ]
+	local name pid dead=
+	[ -n "$(names)" ] || die "nothing was started under $ROOT"
+	for name in $(names); do
+		if pid=$(pid_of "$name"); then echo "$name runs as $pid"; else echo "$name is dead"; dead=1; fi
+	done
+	[ -z "$dead" ]
 }
 
 stop_all() {
-    local name
-    for name in $(names); do stop "$name"; done
+	local name
+	for name in $(names); do stop "$name"; done
 }
 
 case ${1:-} in
 up)
-    [ "$NODES" = 1 ] || [ "$NODES" = 3 ] || die "NODES=$NODES: 1 or 3"
-    mkdir -p "$ETC" "$RUN" "$LOG"
-    install_packages
-    configure
-    start
-    ;;
+	[ "$NODES" = 1 ] || [ "$NODES" = 3 ] || die "NODES=$NODES: 1 or 3"
+	mkdir -p "$ETC" "$RUN" "$LOG"
+	need_packages python3-swift memcached curl
+	configure
+	start
+	;;
 start)
-    [ -s "$ETC/shape" ] || die "nothing is configured under $ROOT: run $0 up first"
-    read -r _ NODES _ PORT <"$ETC/shape"
-    start
-    ;;
-kill) stop "${2:?which server? see $0 status}" ;;
+	[ -s "$ETC/shape" ] || die "nothing is configured under $ROOT: run $0 up first"
+	read -r _ NODES _ PORT <"$ETC/shape"
+	start
+	;;
+kill)
+	[ $# -gt 1 ] || die "kill which? see $0 status"
+	for name in "${@:2}"; do stop "$name"; done
+	;;
 down) stop_all ;;
 status) status ;;
 wipe)
-    stop_all
-    rm -rf "$ETC" "$RUN" "$LOG" "$DISKS" "$ROOT/key"
-    rmdir "$ROOT" 2>/dev/null || true
-    ;;
+	stop_all
+	rm -rf "$ETC" "$RUN" "$LOG" "$DISKS" "$ROOT/key"
+	rmdir "$ROOT" 2>/dev/null || true
+	;;
 serve) serve "${@:2}" ;; # inner: one server in the foreground
 *)
-    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
-    exit 2
-    ;;
+	sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+	exit 2
+	;;
 esac

@@ -207,8 +207,7 @@ func (c *Client) Head(ctx context.Context, container, name string, o HeadOptions
 	return info, err
 }
 
-// Delete implements [Store]. A repeated attempt that finds nothing follows one
-// whose answer was lost: the object is gone, which is what was wanted.
+// Delete implements [Store].
 func (c *Client) Delete(ctx context.Context, container, name string) error {
 	r, err := onObject("delete", http.MethodDelete, container, name)
 	if err != nil {

@@ -38,6 +38,7 @@ type Store interface {
 	CreateContainer(ctx context.Context, container string) error
 
 	// DeleteContainer removes an empty container; [ErrNotEmpty] if it is not.
+	// What is said of a repeated Delete holds here too.
 	DeleteContainer(ctx context.Context, container string) error
 
 	// Containers lists at most limit names that start with prefix and come after
@@ -65,7 +66,8 @@ type Store interface {
 	// [MaxListing]. A page shorter than limit is the last one.
 	List(ctx context.Context, container, prefix, marker string, limit int) ([]Info, error)
 
-	// Delete removes an object; [ErrNotFound] if there is none.
+	// Delete removes an object; [ErrNotFound] if there is none. But a Delete that
+	// had to be repeated and then finds nothing has done what it should: nil.
 	Delete(ctx context.Context, container, name string) error
 
 	// DeleteMany removes objects; it is no error if some, or the container, are
