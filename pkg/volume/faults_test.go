@@ -44,9 +44,8 @@ func TestDamageIsNeverData(t *testing.T) {
 	for _, kind := range []struct {
 		prefix string
 		off    int64
-		fails  bool // the other chunk, too
 	}{
-		{chunks.ChunkPrefix, 0, false}, {chunks.PackPrefix, 8 * mib, false}, {chunks.PagePrefix, 0, true},
+		{chunks.ChunkPrefix, 0}, {chunks.PackPrefix, 8 * mib},
 	} {
 		for what, hook := range map[string]func(*spy){
 			"a bit flipped": func(s *spy) {
@@ -100,16 +99,64 @@ func TestDamageIsNeverData(t *testing.T) {
 						t.Errorf("%q does not name %s", err, part)
 					}
 				}
-				if !kind.fails {
-					other := 8*mib - kind.off
-					r.want(other, noise(uint64(1+other/(8*mib)), 4096))
-				}
+				other := 8*mib - kind.off
+				r.want(other, noise(uint64(1+other/(8*mib)), 8192)[:4096])
 				// It is no verdict on the volume: new data hides the damage.
 				r.write(kind.off, p)
 				r.want(kind.off, p)
 				r.store.set(func(s *spy) { s.damage, s.cut, s.before, s.swap = nil, nil, nil, nil })
 				r.want(kind.off+4096, noise(uint64(1+kind.off/(8*mib)), 8192)[4096:])
 			})
+		}
+	}
+}
+
+// The same for pages of the table, which small volumes do not have.
+func TestDamagedPage(t *testing.T) {
+	const n = 2100 // chunks, more than a root names by itself
+	r := newRig(t, n*8*mib, nil)
+	for i := range int64(n) {
+		r.write(i*8*mib, noise(uint64(i), 512))
+	}
+	root := r.close()
+	for what, hook := range map[string]func(*spy){
+		"flipped": func(s *spy) {
+			s.damage = func(name string, body []byte) {
+				if strings.HasPrefix(name, chunks.PagePrefix) {
+					body[len(body)/2] ^= 1
+				}
+			}
+		},
+		"absent": func(s *spy) {
+			s.before = func(op, name string) error {
+				if strings.HasPrefix(name, chunks.PagePrefix) {
+					return fmt.Errorf("the test says: %w", swift.ErrNotFound)
+				}
+				return nil
+			}
+		},
+	} {
+		c := r.clone(root)
+		c.store.set(hook)
+		failed := 0
+		for i := int64(0); i < n; i += 150 {
+			p := make([]byte, 512)
+			if err := within(t, func() error { return c.ReadAt(c.ctx, p, i*8*mib) }); err != nil {
+				failed++
+				wantIs(t, err, ErrDamaged)
+				if !strings.Contains(err.Error(), chunks.PagePrefix) {
+					t.Errorf("%s: %q does not name the page", what, err)
+				}
+			} else if !slices.Equal(p, noise(uint64(i), 512)) {
+				t.Errorf("%s: wrong data in chunk %d", what, i)
+			}
+		}
+		if failed == 0 {
+			t.Errorf("%s: no read needed a page", what)
+		}
+		c.store.set(func(s *spy) { s.damage, s.before = nil, nil })
+		for i := int64(0); i < n; i += 150 {
+			c.want(i*8*mib, noise(uint64(i), 512))
 		}
 	}
 }

@@ -38,7 +38,6 @@ type publisher struct {
 	objects *objects
 
 	head    atomic.Pointer[version]
-	dirty   atomic.Bool // something was acknowledged since the last seal began
 	log     *ledger
 	health  health
 	sealing chan struct{} // holds one token while somebody seals
@@ -53,11 +52,7 @@ func newPublisher(ctx context.Context, c Config, o *objects) (*publisher, error)
 		config: c, journal: c.Journal, objects: o,
 		log: newLedger(), sealing: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 	}
-	p.dirty.Store(true) // the journal may have recovered something
-	oldest := p.journal.Active()
-	if layers := p.journal.Sealed(); len(layers) > 0 {
-		oldest = layers[0].Gen()
-	}
+	retired, active := p.journal.Retired(), p.journal.Active()
 	head := &version{c.Head, snapshots.BlankTable()}
 	published := uint64(0)
 	if c.Head != nil {
@@ -66,10 +61,10 @@ func newPublisher(ctx context.Context, c Config, o *objects) (*publisher, error)
 			published = c.Head.Ref.Gen
 		}
 	}
-	if published+1 < oldest || published >= p.journal.Active() {
-		return nil, fmt.Errorf("%w: it ends generation %d, the journal holds %d to %d", ErrHead, published, oldest, p.journal.Active())
+	if published < retired || published >= active {
+		return nil, fmt.Errorf("%w: it is of generation %d, the journal holds %d to %d", ErrHead, published, retired+1, active)
 	}
-	if published >= oldest {
+	if published > retired {
 		if err := p.journal.Retire(ctx, published); err != nil {
 			return nil, err
 		}
@@ -125,7 +120,7 @@ func (p *publisher) watchFence(ctx context.Context) error {
 // sealDirty seals if anything changed since the last seal. A journal that cannot
 // seal has stopped; writes say so.
 func (p *publisher) sealDirty(ctx context.Context) {
-	if p.dirty.Load() {
+	if p.journal.Dirty() {
 		_, err := p.seal(ctx, "", false)
 		p.health.note(err)
 	}
@@ -144,10 +139,8 @@ func (p *publisher) seal(ctx context.Context, s ident.Snapshot, clean bool) (uin
 			return gen, nil
 		}
 	}
-	p.dirty.Store(false)
 	layer, err := p.journal.Seal(ctx, s, clean)
 	if err != nil {
-		p.dirty.Store(true)
 		return 0, err
 	}
 	select {

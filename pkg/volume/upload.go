@@ -44,7 +44,7 @@ func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.
 		Origin: u.origin, Gen: layer.Gen(), Parent: u.base.parent(), Snapshot: layer.Snapshot(), Entries: u.entries,
 		State: snapshots.State{
 			Size: state.Size, Mark: snapshots.Mark(state.Formatted), Clean: layer.Clean(),
-			Sealed: time.Now().Truncate(time.Millisecond),
+			Sealed: layer.Sealed().Truncate(time.Millisecond),
 		},
 	}
 	var update *snapshots.Update

@@ -113,7 +113,11 @@ func (v *Volume) Discard(ctx context.Context, off, n int64) error {
 
 // Flush returns when all that was acknowledged before is on stable storage.
 func (v *Volume) Flush(ctx context.Context) error {
-	return v.failed("flush", v.journal.Sync(ctx))
+	err := v.Err()
+	if err == nil {
+		err = v.journal.Sync(ctx)
+	}
+	return v.failed("flush", err)
 }
 
 // Size returns the size in bytes.
@@ -170,10 +174,7 @@ func (v *Volume) change(ctx context.Context, op string, f func() error) error {
 		return v.failed(op, err)
 	}
 	defer v.writes.leave()
-	err := f()
-	// Also after an error: a cancelled write may have been applied.
-	v.publisher.dirty.Store(true)
-	return v.failed(op, err)
+	return v.failed(op, f())
 }
 
 // Seal cuts the volume: everything acknowledged before is in the returned
@@ -220,7 +221,7 @@ func (v *Volume) Close(ctx context.Context) (*snapshots.Root, error) {
 // publishClean publishes a generation with the clean mark, while nothing changes
 // the volume.
 func (v *Volume) publishClean(ctx context.Context) (*snapshots.Root, error) {
-	if root := v.publisher.head.Load().root; v.clean(root) && !v.publisher.dirty.Load() && len(v.journal.Sealed()) == 0 {
+	if root := v.publisher.head.Load().root; v.clean(root) && !v.journal.Dirty() && len(v.journal.Sealed()) == 0 {
 		return root, v.failed("close", nil)
 	}
 	gen, err := v.publisher.seal(ctx, "", true)
@@ -263,8 +264,11 @@ func (v *Volume) Done() <-chan struct{} { return v.life.Done() }
 // ErrSecondWriter; nil while it goes on.
 func (v *Volume) Err() error { return context.Cause(v.life) }
 
-// check refuses what is no range of the volume.
+// check refuses what is no range of the volume, and everything after its end.
 func (v *Volume) check(off, n int64) error {
+	if why := v.Err(); why != nil {
+		return why
+	}
 	if off%chunks.Sector != 0 || n%chunks.Sector != 0 {
 		return fmt.Errorf("%d bytes at %d: %w", n, off, ErrUnaligned)
 	}

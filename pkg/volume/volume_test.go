@@ -102,20 +102,20 @@ func TestUploadsAreSmall(t *testing.T) {
 		}
 	}
 	cost("nothing", 1024, "r", func() {})
-	cost("4 KiB", 8192, "drt", func() { r.write(9*mib, noise(2, 4096)) })
-	cost("one sector", 8192, "drt", func() { r.write(9*mib+512, noise(2, 512)) })
+	cost("4 KiB", 8192, "dr", func() { r.write(9*mib, noise(2, 4096)) })
+	cost("one sector", 8192, "dr", func() { r.write(9*mib+512, noise(2, 512)) })
 	cost("zeros over nothing", 1024, "r", func() {
 		r.write(50*mib, make([]byte, mib))
 		r.must(r.Discard(r.ctx, 48*mib, 16*mib))
 	})
-	cost("zeros over data", 4096, "drt", func() { r.must(r.Discard(r.ctx, 0, mib)) })
-	cost("a whole chunk discarded", 4096, "rt", func() { r.must(r.Discard(r.ctx, 8*mib, 8*mib)) })
-	cost("4 KiB in each of 4 chunks", 24<<10, "drt", func() {
+	cost("zeros over data", 4096, "dr", func() { r.must(r.Discard(r.ctx, 0, mib)) })
+	cost("a whole chunk discarded", 4096, "r", func() { r.must(r.Discard(r.ctx, 8*mib, 8*mib)) })
+	cost("4 KiB in each of 4 chunks", 24<<10, "dr", func() {
 		for i := range int64(4) {
 			r.write(i*8*mib+4*mib, noise(9, 4096))
 		}
 	})
-	cost("half a chunk", 9*mib, "crt", func() { r.write(16*mib, noise(3, 4*mib)) })
+	cost("half a chunk", 9*mib, "cr", func() { r.write(16*mib, noise(3, 4*mib)) })
 	r.want(8*mib, make([]byte, 4*mib))
 	r.want(0, make([]byte, mib))
 	r.want(16*mib, noise(3, 4*mib))
