@@ -1,6 +1,7 @@
 package chunks
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -191,8 +192,8 @@ func (x *Index) parseFrame(r *strict.Reader, last frame) frame {
 			r.Fail("a frame without bytes")
 		}
 	}
-	for range (n + BlockSize - 1) / BlockSize {
-		x.crcs = append(x.crcs, r.Uint32())
+	for sums := r.Bytes(int(n+BlockSize-1) / BlockSize * 4); len(sums) > 0; sums = sums[4:] {
+		x.crcs = append(x.crcs, binary.LittleEndian.Uint32(sums))
 	}
 	return f
 }
