@@ -1,0 +1,160 @@
+package delta_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta/crashfs"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+// node is a journal of 64 KiB segments on a crash file system of its own.
+type node struct {
+	testing.TB
+	fs  *crashfs.FS
+	cfg delta.Config
+	id  delta.Identity
+	j   *delta.Journal
+}
+
+func newNode(t testing.TB, seed uint64) *node {
+	n := &node{TB: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 2)))}
+	n.id = delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
+	n.cfg = delta.Config{Dir: "/journal", FS: n.fs, SegmentSize: 64 << 10, Quota: 16 * 64 << 10, IdleWatermark: time.Hour}
+	var err error
+	n.j, err = delta.Create(n.cfg, n.id, delta.State{Size: 1 << 20})
+	n.check(err)
+	t.Cleanup(func() { n.j.Close() })
+	return n
+}
+
+func (n *node) check(err error) {
+	n.Helper()
+	if err != nil {
+		n.Fatal(err)
+	}
+}
+
+// write writes blocks blocks at a block.
+func (n *node) write(block int64, blocks int, value byte) error {
+	return n.j.Write(context.Background(), block*delta.Block, bytes.Repeat([]byte{value}, blocks*delta.Block), false)
+}
+
+func (n *node) sync() { n.Helper(); n.check(n.j.Sync(context.Background())) }
+
+// first returns the first byte of a block, or -1 if the journal has none.
+func (n *node) first(block int64) int {
+	n.Helper()
+	p := make([]byte, delta.Block)
+	holes, err := n.j.Read(context.Background(), p, block*delta.Block)
+	n.check(err)
+	if len(holes) > 0 {
+		return -1
+	}
+	return int(p[0])
+}
+
+// restart opens the journal in the next process.
+func (n *node) restart() error {
+	n.fs.Kill()
+	n.j.Close()
+	n.fs.Restart()
+	return n.open()
+}
+
+// reboot opens the journal after a power loss.
+func (n *node) reboot() error {
+	n.fs.Kill()
+	n.j.Close()
+	n.fs.PowerLoss()
+	return n.open()
+}
+
+func (n *node) open() error {
+	j, err := delta.Open(n.cfg, n.id)
+	if err == nil {
+		n.j = j
+	}
+	return err
+}
+
+// The log must keep a durable beginning: a segment whose first record may still
+// be lost is not one (B17).
+func TestRetireKeepsADurableBeginning(t *testing.T) {
+	for seed := range uint64(20) {
+		n := newNode(t, seed)
+		n.check(n.write(0, 12, 1)) // OPEN, 13 blocks
+		l, err := n.j.Seal(context.Background(), "", false)
+		n.check(err)
+		n.check(n.write(20, 1, 2)) // does not fit: the next segment, not synced
+		n.check(n.j.Retire(context.Background(), l.Gen()))
+		if err := n.reboot(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if n.j.Retired() != 1 || n.j.Active() != 2 {
+			t.Fatalf("seed %d: retired %d, active %d", seed, n.j.Retired(), n.j.Active())
+		}
+	}
+}
+
+// A broken record that a later one knows to have been durable is damage; the
+// torn end of the log is not (R3).
+func TestDamageIsToldFromATornEnd(t *testing.T) {
+	segment := func(i int) string { return fmt.Sprintf("/journal/segment.%05x", i) }
+	for _, c := range []struct {
+		name  string
+		after func(n *node) // what follows the flush of three records
+		at    int64         // the damaged byte; OPEN is block 0, the records 1-2, 3-4, 5-6
+		want  error
+		keeps int // records found, if no error
+	}{
+		{"header, a later record claims it", func(n *node) { n.check(n.write(9, 1, 9)) }, 3 * delta.Block, delta.ErrDamaged, 0},
+		{"data, a later record claims it", func(n *node) { n.check(n.write(9, 1, 9)) }, 4*delta.Block + 7, delta.ErrDamaged, 0},
+		{"first record of all", func(*node) {}, 0, delta.ErrDamaged, 0},
+		{"claim in the next segment only", func(n *node) { n.check(n.write(9, 9, 9)) }, 6 * delta.Block, delta.ErrDamaged, 0},
+		{"nothing claims the last one", func(*node) {}, 6 * delta.Block, nil, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNode(t, 1)
+			for i := range int64(3) {
+				n.check(n.write(i, 1, byte(i+1)))
+			}
+			n.sync()
+			c.after(n)
+			n.sync()
+			n.check(n.j.Close())
+			n.check(n.fs.Damage(segment(0), c.at))
+			err := n.restart()
+			if !errors.Is(err, c.want) {
+				t.Fatalf("open: %v, want %v", err, c.want)
+			}
+			if err == nil {
+				for i := range 3 {
+					if got, want := n.first(int64(i)), i+1; (got == want) != (i < c.keeps) {
+						t.Errorf("record %d reads %d", i, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Damage of what is read is an error, never data (P7).
+func TestReadVerifies(t *testing.T) {
+	n := newNode(t, 1)
+	n.check(n.write(0, 2, 1))
+	n.check(n.fs.Damage("/journal/segment.00000", 3*delta.Block+5)) // second block's data
+	p := make([]byte, delta.Sector)
+	if _, err := n.j.Read(context.Background(), p, 0); err != nil {
+		t.Errorf("whole block: %v", err)
+	}
+	if _, err := n.j.Read(context.Background(), p, delta.Block+3*delta.Sector); !errors.Is(err, delta.ErrDamaged) {
+		t.Errorf("damaged block: %v", err)
+	}
+}
