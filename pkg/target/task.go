@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
 	"github.com/swiftblock/csi-swiftblock/pkg/target/pdu"
@@ -135,6 +136,21 @@ func (t *task) Out(ctx context.Context, n int) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, errAborted
 	}
+}
+
+// Abort implements [disk.Transfer].
+func (t *task) Abort(ctx context.Context, u *disk.Unit, nexuses []disk.Nexus) error {
+	affected := t.session.node.abort(func(other *task) bool {
+		return other != t && slices.Contains(nexuses, other.Nexus) && t.units.Find(other.lun) == u
+	})
+	for _, done := range affected {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return errAborted
+		}
+	}
+	return nil
 }
 
 // request sends as many R2Ts as may be outstanding. The session is locked.

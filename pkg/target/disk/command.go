@@ -23,6 +23,9 @@ type Transfer interface {
 	// In returns room for n bytes of data-in, contents undefined. It is called
 	// once at most.
 	In(ctx context.Context, n int) ([]byte, error)
+	// Abort aborts all commands of some nexuses on a unit but this one, and
+	// returns when they have ended (R9).
+	Abort(ctx context.Context, u *Unit, nexuses []Nexus) error
 }
 
 // Nexus names an initiator port: who reservations and unit attentions belong to.

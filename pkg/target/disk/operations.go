@@ -1,6 +1,10 @@
 package disk
 
-import "context"
+import (
+	"context"
+
+	"github.com/gostor/gotgt/pkg/scsi"
+)
 
 // class is what an operation does to the medium: it decides over unit
 // attentions, write protection and reservations (SPC-4 §5.13.1, SBC-3 §4.17).
@@ -58,6 +62,11 @@ func usage16(code, flags byte) []byte {
 	return []byte{code, flags, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, group5, control}
 }
 
+// persistUsage is that of PERSISTENT RESERVE IN and OUT; kind is byte 2.
+func persistUsage(code, kind byte) []byte {
+	return []byte{code, 0x1f, kind, 0, 0, kind, kind, 0xff, 0xff, control}
+}
+
 // control is the CONTROL byte: NACA would ask for auto contingent allegiance,
 // which is not supported; the rest is vendor specific or reserved.
 const control = 0x00
@@ -76,24 +85,49 @@ func init() {
 		{"RESERVE(6)", []byte{0x16, 0, 0, 0, 0, control}, nil, reserving, reserve6},
 		{"RELEASE(6)", []byte{0x17, 0, 0, 0, 0, control}, nil, reserving, release6},
 		{"MODE SENSE(6)", []byte{0x1a, 0x08, 0xff, 0xff, 0xff, control}, nil, legacy, modeSense},
+		{"START STOP UNIT", []byte{0x1b, 0x01, 0, 0x0f, 0xf7, control}, nil, free, startStop},
+		{"SEND DIAGNOSTIC", []byte{0x1d, 0x04, 0, 0, 0, control}, nil, free, sendDiagnostic},
+		{"PREVENT ALLOW MEDIUM REMOVAL", []byte{0x1e, 0, 0, 0, 0x03, control}, nil, free, preventAllow},
 		{"READ CAPACITY(10)", []byte{0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, control}, nil, free, readCapacity10},
 		{"READ(10)", usage10(0x28, dpo|fua), nil, reads, read},
 		{"WRITE(10)", usage10(0x2a, dpo|fua), nil, writes, write},
+		{"WRITE AND VERIFY(10)", usage10(0x2e, dpo|bytchk), nil, writes, writeAndVerify},
+		{"VERIFY(10)", usage10(0x2f, dpo|bytchk), nil, reads, verify},
+		{"PRE-FETCH(10)", usage10(0x34, 0x02), nil, reads, prefetch},
 		{"SYNCHRONIZE CACHE(10)", usage10(0x35, 0x02), nil, writes, synchronize},
 		{"WRITE SAME(10)", usage10(0x41, bitUnmap), nil, writes, writeSame},
 		{"UNMAP", []byte{0x42, 0, 0, 0, 0, 0, group5, 0xff, 0xff, control}, nil, writes, unmap},
 		{"MODE SELECT(10)", []byte{0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff, control}, nil, writes, modeSelect},
 		{"MODE SENSE(10)", []byte{0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, control}, nil, legacy, modeSense},
+		{"PERSISTENT RESERVE IN: READ KEYS", persistUsage(0x5e, 0), sa(scsi.PR_IN_READ_KEYS), reserving, persistIn},
+		{"PERSISTENT RESERVE IN: READ RESERVATION", persistUsage(0x5e, 0), sa(scsi.PR_IN_READ_RESERVATION), reserving, persistIn},
+		{"PERSISTENT RESERVE IN: REPORT CAPABILITIES", persistUsage(0x5e, 0), sa(scsi.PR_IN_REPORT_CAPABILITIES), reserving, persistIn},
+		{"PERSISTENT RESERVE IN: READ FULL STATUS", persistUsage(0x5e, 0), sa(scsi.PR_IN_READ_FULL_STATUS), reserving, persistIn},
+		{"PERSISTENT RESERVE OUT: REGISTER", persistUsage(0x5f, 0xff), sa(scsi.PR_OUT_REGISTER), reserving, persistOut},
+		{"PERSISTENT RESERVE OUT: RESERVE", persistUsage(0x5f, 0xff), sa(scsi.PR_OUT_RESERVE), reserving, persistOut},
+		{"PERSISTENT RESERVE OUT: RELEASE", persistUsage(0x5f, 0xff), sa(scsi.PR_OUT_RELEASE), reserving, persistOut},
+		{"PERSISTENT RESERVE OUT: CLEAR", persistUsage(0x5f, 0xff), sa(scsi.PR_OUT_CLEAR), reserving, persistOut},
+		{"PERSISTENT RESERVE OUT: PREEMPT", persistUsage(0x5f, 0xff), sa(scsi.PR_OUT_PREEMPT), reserving, persistOut},
+		{"PERSISTENT RESERVE OUT: PREEMPT AND ABORT", persistUsage(0x5f, 0xff), sa(scsi.PR_OUT_PREEMPT_AND_ABORT), reserving, persistOut},
+		{"PERSISTENT RESERVE OUT: REGISTER AND IGNORE EXISTING KEY", persistUsage(0x5f, 0xff), sa(scsi.PR_OUT_REGISTER_AND_IGNORE_EXISTING_KEY), reserving, persistOut},
 		{"READ(16)", usage16(0x88, dpo|fua), nil, reads, read},
+		{"COMPARE AND WRITE", []byte{0x89, dpo | fua, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, group5, control}, nil, writes, compareAndWrite},
 		{"WRITE(16)", usage16(0x8a, dpo|fua), nil, writes, write},
+		{"ORWRITE(16)", usage16(0x8b, dpo|fua), nil, writes, orWrite},
+		{"WRITE AND VERIFY(16)", usage16(0x8e, dpo|bytchk), nil, writes, writeAndVerify},
+		{"VERIFY(16)", usage16(0x8f, dpo|bytchk), nil, reads, verify},
+		{"PRE-FETCH(16)", usage16(0x90, 0x02), nil, reads, prefetch},
 		{"SYNCHRONIZE CACHE(16)", usage16(0x91, 0x02), nil, writes, synchronize},
 		{"WRITE SAME(16)", usage16(0x93, bitUnmap|bitNDOB), nil, writes, writeSame},
 		{"READ CAPACITY(16)", []byte{0x9e, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, control}, sa(0x10), free, readCapacity16},
+		{"GET LBA STATUS", []byte{0x9e, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, control}, sa(0x12), reads, lbaStatus},
 		{"REPORT LUNS", []byte{0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, control}, nil, informs, reportLUNs},
 		{"REPORT SUPPORTED OPERATION CODES", []byte{0xa3, 0x1f, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, control}, sa(0x0c), free, reportOperations},
 		{"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", []byte{0xa3, 0x1f, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, control}, sa(0x0d), free, reportFunctions},
 		{"READ(12)", usage12(0xa8, dpo|fua), nil, reads, read},
 		{"WRITE(12)", usage12(0xaa, dpo|fua), nil, writes, write},
+		{"WRITE AND VERIFY(12)", usage12(0xae, dpo|bytchk), nil, writes, writeAndVerify},
+		{"VERIFY(12)", usage12(0xaf, dpo|bytchk), nil, reads, verify},
 	}
 	for i := range operations {
 		o := &operations[i]

@@ -24,8 +24,9 @@ func sense(key byte, code scsi.SCSISubError) *senseError { return &senseError{ke
 
 // Additional sense codes that gotgt has no name for.
 const (
-	ascCapacityChanged scsi.SCSISubError = 0x2a09
-	ascDeviceReset     scsi.SCSISubError = 0x2903
+	ascCapacityChanged        scsi.SCSISubError = 0x2a09
+	ascDeviceReset            scsi.SCSISubError = 0x2903
+	ascRegistrationsPreempted scsi.SCSISubError = 0x2a05
 )
 
 var (
