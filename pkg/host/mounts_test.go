@@ -1,0 +1,255 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// loopDevice returns a block device over a sparse file, and skips the test
+// where there can be none.
+func loopDevice(t *testing.T, size int64) (device, file string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root for loop devices and mounts")
+	}
+	file = filepath.Join(t.TempDir(), "disk")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, size)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("losetup", "--find", "--show", file).Output()
+	if err != nil {
+		t.Skipf("no loop device: losetup: %v", err)
+	}
+	device = strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if err := exec.Command("losetup", "--detach", device).Run(); err != nil {
+			t.Errorf("losetup --detach %s: %v", device, err)
+		}
+	})
+	return device, file
+}
+
+// written is how much of a sparse file is there, in bytes.
+func written(t *testing.T, file string) int64 {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Stat(file, &stat); err != nil {
+		t.Fatal(err)
+	}
+	return stat.Blocks * 512
+}
+
+func TestFilesystemFromFormatToGrowth(t *testing.T) {
+	for _, fsType := range []FSType{Ext4, XFS} {
+		t.Run(string(fsType), func(t *testing.T) {
+			if _, err := exec.LookPath("mkfs." + string(fsType)); err != nil {
+				t.Skipf("mkfs.%s is not installed", fsType)
+			}
+			ctx := t.Context()
+			device, file := loopDevice(t, 1<<30)
+			f, m := Filesystems{Exec{}}, Mounts{Run: Exec{}}
+			if _, err := f.Type(ctx, device); !errors.Is(err, ErrNoFilesystem) {
+				t.Errorf("Type of a blank device: %v", err)
+			}
+			if err := f.Make(ctx, device, fsType); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Flush(ctx, device); err != nil {
+				t.Error(err)
+			}
+			// mkfs.xfs zeroes its log by BLKZEROOUT, for which a file allocates.
+			if have := written(t, file); have > 4<<20 && fsType == Ext4 {
+				t.Errorf("mkfs of 1 GiB wrote %d bytes: the volume is not thin", have)
+			}
+			if have, err := f.Type(ctx, device); have != fsType || err != nil {
+				t.Errorf("Type = %q, %v", have, err)
+			}
+			if err := f.Check(ctx, device, fsType); err != nil {
+				t.Error(err)
+			}
+			mountAndGrow(t, f, m, device, file, fsType)
+		})
+	}
+}
+
+func mountAndGrow(t *testing.T, f Filesystems, m Mounts, device, file string, fsType FSType) {
+	ctx := t.Context()
+	staging, pod := filepath.Join(t.TempDir(), "staging"), filepath.Join(t.TempDir(), "pod")
+	if err := m.MountDevice(ctx, device, staging, fsType, []string{"noatime"}, false); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(m.Remove(context.Background(), pod), m.Remove(context.Background(), staging)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := m.BindDirectory(ctx, staging, pod, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(staging, "file"), []byte("content"), 0o600); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(pod, "file")); string(text) != "content" {
+		t.Errorf("through the bind mount: %q, %v", text, err)
+	}
+	if err := os.WriteFile(filepath.Join(pod, "file"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("writing through a read-only bind mount: %v", err)
+	}
+	mounts, err := m.Of(device)
+	points := []string{}
+	for _, mount := range mounts {
+		points = append(points, mount.Point)
+		if mount.FSType != fsType || !mount.Filesystem() || mount.ReadOnly != (mount.Point == pod) {
+			t.Errorf("mount %+v", mount)
+		}
+	}
+	if want := []string{staging, pod}; err != nil || !slices.Equal(points, want) {
+		t.Errorf("Of = %q, %v; want %q", points, err, want)
+	}
+
+	before, err := NewStatfs(1, time.Minute).Usage(ctx, staging)
+	if err != nil || before.Bytes.Total < 900<<20 || before.Bytes.Used <= 0 || before.Inodes.Used <= 0 {
+		t.Errorf("Usage = %+v, %v", before, err)
+	}
+	if err := errors.Join(os.Truncate(file, 2<<30), exec.Command("losetup", "--set-capacity", device).Run()); err != nil {
+		t.Fatal(err)
+	}
+	switch err := f.Grow(ctx, device, staging, fsType); {
+	case fsType == Ext4 && !mayResize():
+		t.Log("online growth of ext4 not tried: this machine withholds CAP_SYS_RESOURCE")
+		return
+	case err != nil:
+		t.Fatal(err)
+	}
+	if after, err := NewStatfs(1, time.Minute).Usage(ctx, staging); err != nil || after.Bytes.Total < 1900<<20 {
+		t.Errorf("Usage after growth = %+v, %v", after, err)
+	}
+	if err := f.Grow(ctx, device, staging, fsType); err != nil {
+		t.Errorf("Grow again: %v", err)
+	}
+}
+
+// mayResize reports whether the process has CAP_SYS_RESOURCE, which ext4 asks for.
+func mayResize() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
+func TestDamagedFilesystem(t *testing.T) {
+	device, file := loopDevice(t, 64<<20)
+	f := Filesystems{Exec{}}
+	if err := f.Make(t.Context(), device, Ext4); err != nil {
+		t.Fatal(err)
+	}
+	// Zeros over the group descriptors and bitmaps of the first group.
+	disk, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.WriteAt(make([]byte, 256<<10), 4096); err != nil {
+		t.Fatal(err)
+	}
+	disk.Close()
+	if err := f.Check(t.Context(), device, Ext4); !errors.Is(err, ErrDamagedFilesystem) {
+		t.Errorf("Check = %v, want ErrDamagedFilesystem", err)
+	}
+}
+
+func TestWipe(t *testing.T) {
+	device, _ := loopDevice(t, 64<<20)
+	f := Filesystems{Exec{}}
+	if err := f.Make(t.Context(), device, Ext4); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Wipe(t.Context(), device); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Type(t.Context(), device); !errors.Is(err, ErrNoFilesystem) {
+		t.Errorf("Type of a wiped device: %v", err)
+	}
+}
+
+func TestBlockDevice(t *testing.T) {
+	device, _ := loopDevice(t, 1<<20)
+	m := Mounts{Run: Exec{}}
+	target := filepath.Join(t.TempDir(), "pods", "disk")
+	if err := m.BindDevice(t.Context(), device, target, false); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := m.Of(device)
+	if err != nil || len(mounts) != 1 || mounts[0].Point != target || mounts[0].Filesystem() {
+		t.Errorf("Of = %+v, %v", mounts, err)
+	}
+	if number, err := deviceNumber(target); err != nil || number == "" {
+		t.Errorf("the target is no block device: %v", err)
+	}
+	for range 2 {
+		if err := m.Remove(t.Context(), target); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the target is still there: %v", err)
+	}
+}
+
+// What a pod left in a directory that is not mounted is not ours to delete.
+func TestRemoveKeepsWhatIsNotOurs(t *testing.T) {
+	m := Mounts{Run: Exec{}}
+	target := t.TempDir()
+	file := filepath.Join(target, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Remove(t.Context(), target); err == nil {
+		t.Error("removed a directory with a file in it")
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMountOptions(t *testing.T) {
+	for _, option := range []string{"noatime", "discard", "data=ordered", "errors=remount-ro", "uid=0", "commit=5"} {
+		if err := CheckMountOptions([]string{option}); err != nil {
+			t.Errorf("%q: %v", option, err)
+		}
+	}
+	for _, option := range []string{"", "-o", "a,b", "bind", "remount", "loop", "loop=/dev/loop0", "X-mount.mkdir", "x-systemd.automount", "a b", "a\nb", "dev", "$(reboot)", strings.Repeat("a", 300)} {
+		if err := CheckMountOptions([]string{"noatime", option}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%q: error %v, want ErrInvalid", option, err)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	m := Mounts{Run: newMachine(t)}
+	for _, path := range []string{"", "relative", "/", "/a/../b", "/a//b", "/a\nb", "--help", "/" + strings.Repeat("a", 5000)} {
+		if err := m.MountDevice(t.Context(), "/dev/null", path, Ext4, nil, false); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%.20q: error %v, want ErrInvalid", path, err)
+		}
+	}
+}
+
+func TestStatfsIsBounded(t *testing.T) {
+	s := NewStatfs(1, 50*time.Millisecond)
+	s.slots <- struct{}{} // a call that never returns
+	if _, err := s.Usage(t.Context(), "/"); !errors.Is(err, ErrSlow) {
+		t.Errorf("Usage = %v, want ErrSlow", err)
+	}
+	<-s.slots
+	if _, err := s.Usage(t.Context(), "/"); err != nil {
+		t.Error(err)
+	}
+}
