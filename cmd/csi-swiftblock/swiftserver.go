@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -17,11 +18,12 @@ func swiftServerCommand() *cobra.Command {
 		Long: `Serve a directory as a Swift-compatible object store.
 
 It is durable but a single process without replicas: for the demo, for tests and
-for trying csi-swiftblock out, not for data that matters. Log in to
-http://ADDRESS/auth/v1.0 as test:tester with the key "testing".`,
+for trying csi-swiftblock out, not for data that matters. Its account is that of
+ST_USER and ST_KEY; without them the user is swiftblock:demo and the key is drawn
+once and kept in the directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := embedded.Start(dir, listen, embedded.Options{})
+			s, err := embedded.Start(dir, listen, embedded.Options{User: os.Getenv("ST_USER"), Key: os.Getenv("ST_KEY")})
 			if err != nil {
 				return err
 			}

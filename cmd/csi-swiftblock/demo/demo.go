@@ -10,6 +10,7 @@ package demo
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -184,14 +185,13 @@ func (d *Demo) begin(ctx context.Context) (string, error) {
 }
 
 func (d *Demo) startEmbedded(ctx context.Context) (*swift.Credentials, error) {
-	server, err := d.start("swift-server", nil, "swift-server", "--dir", filepath.Join(d.dir, "swift"), "--listen", embedded)
+	account := &swift.Credentials{Version: 1, AuthURL: "http://" + embedded + "/auth/v1.0", User: "demo", Key: rand.Text()}
+	server, err := d.start("swift-server", []string{"ST_USER=" + account.User, "ST_KEY=" + account.Key},
+		"swift-server", "--dir", filepath.Join(d.dir, "swift"), "--listen", embedded)
 	if err != nil {
 		return nil, err
 	}
-	if err := server.listening(ctx, embedded); err != nil {
-		return nil, err
-	}
-	return &swift.Credentials{Version: 1, AuthURL: "http://" + embedded + "/auth/v1.0", User: "test:tester", Key: "testing"}, nil
+	return account, server.listening(ctx, embedded)
 }
 
 func (d *Demo) startExport(ctx context.Context) (err error) {
@@ -300,6 +300,9 @@ func (d *Demo) restore(ctx context.Context) (_ string, err error) {
 
 func (d *Demo) compare(ctx context.Context) (string, error) {
 	_, path := d.csi.paths(d.restored)
+	if err := dropCaches(); err != nil {
+		return "", err
+	}
 	n, err := d.known.verify(path, d.known.names()...)
 	if err != nil {
 		return "", err
@@ -359,6 +362,9 @@ func (d *Demo) killExport(ctx context.Context) (string, error) {
 	if err := w.end(); err != nil {
 		return "", err
 	}
+	if err := dropCaches(); err != nil {
+		return "", err
+	}
 	n, err := records(name)
 	if err != nil {
 		return "", err
@@ -407,6 +413,12 @@ func (d *Demo) deleteAll(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("left in Swift: %s", strings.Join(left, ", "))
 		}
 	}
+}
+
+// dropCaches makes the next reads come from the device, so that they prove what
+// is there and not what the kernel remembers.
+func dropCaches() error {
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
 }
 
 // cleanUp ends everything that was started, however far the demo got.

@@ -7,17 +7,18 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 )
 
 // traffic counts what went to and came from Swift.
 type traffic struct {
-	puts, gets, others int64 // requests for objects that succeeded
-	sent, received     int64 // bytes of object bodies
+	puts, gets     int64 // of objects, that succeeded
+	sent, received int64 // bytes of their bodies
 }
 
 func (t traffic) minus(u traffic) traffic {
-	return traffic{t.puts - u.puts, t.gets - u.gets, t.others - u.others, t.sent - u.sent, t.received - u.received}
+	return traffic{t.puts - u.puts, t.gets - u.gets, t.sent - u.sent, t.received - u.received}
 }
 
 // meter is a proxy between our processes and Swift that counts. What the demo
@@ -46,7 +47,7 @@ func newMeter(auth string) (*meter, error) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			if r.In.Method == http.MethodPut {
+			if r.In.Method == http.MethodPut && r.Out.Body != nil {
 				r.Out.Body = &counter{r.Out.Body, func(n int64) { m.add(traffic{sent: n}) }}
 			}
 		},
@@ -66,7 +67,8 @@ func newMeter(auth string) (*meter, error) {
 
 // count takes one answer into account.
 func (m *meter) count(a *http.Response) {
-	if a.StatusCode/100 != 2 {
+	const objectPath = 4 // slashes in /v1/account/container/object
+	if a.StatusCode/100 != 2 || strings.Count(a.Request.URL.Path, "/") < objectPath {
 		return
 	}
 	switch a.Request.Method {
@@ -75,8 +77,6 @@ func (m *meter) count(a *http.Response) {
 	case http.MethodGet:
 		m.add(traffic{gets: 1})
 		a.Body = &counter{a.Body, func(n int64) { m.add(traffic{received: n}) }}
-	default:
-		m.add(traffic{others: 1})
 	}
 }
 
@@ -85,7 +85,6 @@ func (m *meter) add(t traffic) {
 	defer m.mu.Unlock()
 	m.total.puts += t.puts
 	m.total.gets += t.gets
-	m.total.others += t.others
 	m.total.sent += t.sent
 	m.total.received += t.received
 }
