@@ -89,7 +89,7 @@ func (r *Root) encode() ([]byte, error) {
 	r.Containers = d.list
 
 	b := binary.AppendUvarint(nil, uint64(r.State.Size)/chunks.Sector)
-	b = append(b, byte(r.State.Mark), flag(r.State.Clean))
+	b = append(b, byte(r.State.Mark), oneIf(r.State.Clean))
 	b = appendTime(b, r.State.Sealed)
 	b = strict.AppendString(b, string(r.Snapshot))
 	b = appendParent(b, r.Parent)
@@ -105,7 +105,7 @@ func (r *Root) encode() ([]byte, error) {
 	return object, nil
 }
 
-func flag(set bool) byte {
+func oneIf(set bool) byte {
 	if set {
 		return 1
 	}
@@ -190,7 +190,7 @@ func (r *Root) read(f *strict.Reader) error {
 
 // appendParent writes a place that may be empty.
 func appendParent(b []byte, p Parent) []byte {
-	b = append(b, flag(!p.IsZero()))
+	b = append(b, oneIf(!p.IsZero()))
 	if p.IsZero() {
 		return b
 	}
