@@ -12,11 +12,13 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // catalogFlags are what every command needs that works on the catalog.
 type catalogFlags struct {
 	authority, prefix, cluster string
+	grace                      time.Duration
 }
 
 func (f *catalogFlags) add(c *cobra.Command) {
@@ -25,18 +27,18 @@ func (f *catalogFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.cluster, "cluster", "standalone", "name of this cluster; containers of another one are refused")
 }
 
-func (f *catalogFlags) open() (*catalog.Catalog, error) {
+func (f *catalogFlags) open() (*catalog.Catalog, *swift.Client, error) {
 	records, err := authority.OpenFile(f.authority)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	store, err := openStore()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return catalog.New(catalog.Config{
-		Authority: records, Store: store, Prefix: f.prefix, Cluster: f.cluster, Nodes: driver.Nodes{},
-	}), nil
+		Authority: records, Store: store, Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: driver.Nodes{},
+	}), store, nil
 }
 
 func controllerCommand() *cobra.Command {
@@ -49,7 +51,7 @@ func controllerCommand() *cobra.Command {
 		Short: "Make and delete volumes and snapshots, and decide who may write",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			catalog, err := flags.open()
+			catalog, _, err := flags.open()
 			if err != nil {
 				return err
 			}
@@ -67,6 +69,7 @@ func controllerCommand() *cobra.Command {
 		},
 	}
 	flags.add(c)
+	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long the objects of a deleted volume stay in Swift")
 	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/controller.sock", "CSI endpoint")
 	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller")

@@ -357,6 +357,7 @@ type controller struct {
 	mu      sync.Mutex
 	away    bool
 	open    bool
+	lost    string // the journal whose epoch was ended without it
 	journal string
 	epoch   ident.Epoch
 	head    *wire.Root
@@ -378,7 +379,7 @@ func (c *controller) isOpen() bool {
 func (c *controller) lose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open = false
+	c.open, c.lost = false, c.journal
 }
 
 func (c *controller) Confirm(_ context.Context, q *wire.ConfirmRequest, _ ...grpc.CallOption) (*wire.Opening, error) {
@@ -386,6 +387,9 @@ func (c *controller) Confirm(_ context.Context, q *wire.ConfirmRequest, _ ...grp
 	defer c.mu.Unlock()
 	if c.away {
 		return nil, status.Error(codes.Unavailable, "away")
+	}
+	if c.lost == q.Journal {
+		return nil, status.Error(codes.DataLoss, "the epoch was ended without this journal")
 	}
 	if !c.open || c.journal != q.Journal {
 		c.open, c.journal, c.epoch = true, q.Journal, ident.NewEpoch(c.epoch.Number+1)

@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"sync"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -57,12 +60,11 @@ func (e *export) attach(ctx context.Context) (*wire.Attachment, error) {
 	opening, err := e.config.Controller.Confirm(ctx, &wire.ConfirmRequest{
 		Volume: string(e.id), Node: e.config.Node, Endpoint: e.config.Endpoint, Journal: r.Journal,
 	})
+	if status.Code(err) == codes.DataLoss || err == nil && !r.Epoch.IsZero() && r.Epoch != opening.Epoch.Ident() {
+		return nil, errors.Join(errLost, e.abandon(ctx, r))
+	}
 	if err != nil {
 		return nil, err
-	}
-	epoch := opening.Epoch.Ident()
-	if !r.Epoch.IsZero() && r.Epoch != epoch {
-		return nil, errors.Join(errLost, e.abandon(ctx, r))
 	}
 	if r.Stage == confirming {
 		if err := e.open(ctx, r, opening); err != nil {

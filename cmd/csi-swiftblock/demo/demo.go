@@ -163,7 +163,7 @@ func (d *Demo) begin(ctx context.Context) (string, error) {
 	d.env = []string{"ST_AUTH=" + d.meter.address + auth.Path, "ST_USER=" + direct.User, "ST_KEY=" + direct.Key}
 
 	controller, err := d.start("controller", d.env, "controller", "--csi", d.socket("controller"), "--openings", d.socket("openings"),
-		"--authority", filepath.Join(d.dir, "authority"), "--prefix", prefix, "--cluster", "demo", "--sweep", "1s")
+		"--authority", filepath.Join(d.dir, "authority"), "--prefix", prefix, "--cluster", "demo", "--sweep", "1s", "--grace", "1s")
 	if err != nil {
 		return "", err
 	}
