@@ -68,12 +68,16 @@ var table = []struct {
 
 	{catalog.ErrInUse, codes.FailedPrecondition},
 	{catalog.ErrNotReady, codes.FailedPrecondition},
-	{catalog.ErrFenced, codes.FailedPrecondition},
+	{catalog.ErrClosed, codes.FailedPrecondition},
 	{errNotStaged, codes.FailedPrecondition},
 	{errMounted, codes.FailedPrecondition},
 	{errExclusive, codes.FailedPrecondition},
 	{host.ErrNoFilesystem, codes.FailedPrecondition},
 	{host.ErrDamagedFilesystem, codes.FailedPrecondition},
+
+	// Of all answers to an export process only this one says that its journal
+	// will never be uploaded.
+	{catalog.ErrFenced, codes.DataLoss},
 
 	{catalog.ErrUnreachable, codes.Unavailable},
 	{host.ErrInitiator, codes.Unavailable},

@@ -6,10 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -44,19 +42,6 @@ func (n Nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s iden
 		return nil
 	})
 	return cut, err
-}
-
-// Status tells which epoch of v the node holds.
-func (n Nodes) Status(ctx context.Context, endpoint string, v ident.Volume) (epoch ident.Epoch, err error) {
-	err = n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
-		answer, err := exports.Status(ctx, &wire.StatusRequest{Volume: string(v)})
-		if status.Code(err) == codes.NotFound {
-			return nil
-		}
-		epoch = answer.GetEpoch().Ident()
-		return err
-	})
-	return epoch, err
 }
 
 // Handover makes the node upload and close v.
