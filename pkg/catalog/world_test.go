@@ -388,11 +388,12 @@ func (s *crashingStore) Delete(ctx context.Context, container, name string) erro
 	return s.crash.Step(func() error { return s.Store.Delete(ctx, container, name) })
 }
 
+// DeleteMany is two steps: a batch may be deleted in part.
 func (s *crashingStore) DeleteMany(ctx context.Context, container string, names []string) error {
-	return s.crash.Step(func() error {
-		if s.crash.Happened() { // a batch may be deleted in part
-			names = names[:len(names)/2]
+	for _, part := range [][]string{names[:len(names)/2], names[len(names)/2:]} {
+		if err := s.crash.Step(func() error { return s.Store.DeleteMany(ctx, container, part) }); err != nil {
+			return err
 		}
-		return s.Store.DeleteMany(ctx, container, names)
-	})
+	}
+	return nil
 }
