@@ -10,24 +10,27 @@ longest=600 # lines of a Go file written by hand
 use_tools
 failed=0
 
-# check WHAT COMMAND...: COMMAND prints what is wrong with the tree, or nothing.
+# check WHAT COMMAND...: COMMAND fails and prints what is wrong with the tree, or succeeds.
 check() {
 	local what=$1 found
 	shift
-	found=$("$@" 2>&1) && [ -z "$found" ] && return
-	printf 'lint: %s:\n%s\n' "$what" "${found:-(the check itself failed)}" >&2
+	found=$("$@" 2>&1) && return
+	printf 'lint: %s:\n%s\n' "$what" "$found" >&2
 	failed=1
 }
+
+# nothing shows its input and fails if there is any.
+nothing() { ! grep .; }
 
 sources() { git ls-files --cached --others --exclude-standard "$@"; }
 handwritten() { sources '*.go' | xargs grep -L '^// Code generated .* DO NOT EDIT\.$'; }
 scripts() { sources | xargs grep -lE '^#!/bin/(ba)?sh|^# shellcheck shell='; }
 
-formatting() { handwritten | xargs gofumpt -l; }
-lengths() { handwritten | xargs wc -l | awk -v longest=$longest '$2 != "total" && $1 > longest'; }
+formatting() { handwritten | xargs gofumpt -l | nothing; }
+lengths() { handwritten | xargs wc -l | awk -v longest=$longest '$2 != "total" && $1 > longest' | nothing; }
 # A path of the machine somebody works on means nothing on another.
-paths() { git grep -nIE "$PWD/|/(home|Users)/[a-z]+/" -- ':!hack/lint.sh' || [ $? = 1 ]; }
-whitespace() { git diff --check "$(git hash-object -t tree /dev/null)" -- ':!*.golden' || true; }
+paths() { ! git grep -nIE "$PWD/|/(home|Users)/[a-z]+/" -- ':!hack/lint.sh'; }
+whitespace() { git diff --check "$(git hash-object -t tree /dev/null)" -- ':!*.golden'; }
 shell() { scripts | xargs shellcheck -x; }
 
 need_packages shellcheck
