@@ -23,7 +23,7 @@ await() {
 
 mkdir -p "$logs" $sockets
 begin swift-server --dir $state/swift
-begin controller --authority $state/authority --grace 1s --sweep 1s
+begin controller --authority $state/authority
 await openings
 begin export --node guest --state $state/export
 await export
