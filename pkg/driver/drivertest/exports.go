@@ -12,6 +12,9 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
+// CHAPSecret is what every attachment has; it must not be seen anywhere.
+const CHAPSecret = "a-chap-secret"
+
 // Exports is an export process in memory. It asks the controller for epochs like
 // a real one, and has no blocks.
 type Exports struct {
@@ -114,7 +117,7 @@ func (e *Exports) Attach(ctx context.Context, r *wire.AttachRequest, _ ...grpc.C
 		Iqn:        fmt.Sprintf("iqn.2026-01.dev.swiftblock:%s.%d", id, v.epoch),
 		Serial:     id,
 		ChapUser:   "user",
-		ChapSecret: "a-chap-secret",
+		ChapSecret: CHAPSecret,
 		Size:       v.size,
 		Formatted:  v.formatted,
 	}, nil

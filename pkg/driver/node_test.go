@@ -1,0 +1,299 @@
+package driver_test
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/host"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+var errTest = errors.New("as the test wants it")
+
+// did checks what the machine was made to do since the last time.
+func (r *rig) did(what string, want ...string) {
+	r.t.Helper()
+	if have := r.machine.Calls(); !slices.Equal(have, want) {
+		r.t.Errorf("%s did %q, want %q", what, have, want)
+	}
+}
+
+func (r *rig) must(what string, err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func TestLifeOfAVolumeOnANode(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+
+	r.must("stage", r.stage(id, mounted("")))
+	r.did("the first stage", "login", "rescan", "mkfs", "fsck", "mount", "grow")
+	r.must("stage again", r.stage(id, mounted("")))
+	r.did("a repeated stage", "grow")
+
+	r.must("publish", r.mount(id, "pod", mounted(""), false))
+	r.must("publish again", r.mount(id, "pod", mounted(""), false))
+	r.did("publish, twice", "bind")
+	expect(t, "publish there in another way", r.mount(id, "pod", mounted(""), true), codes.AlreadyExists, "pod")
+
+	expect(t, "unstage while a pod has it", r.unstage(id), codes.FailedPrecondition, "pod")
+	if r.exports.Attached() != 1 || len(r.machine.Sessions()) != 1 {
+		t.Error("unstage took away what a pod uses")
+	}
+	r.machine.Calls()
+
+	r.must("unpublish", r.unmount(id, "pod"))
+	r.must("unpublish again", r.unmount(id, "pod"))
+	r.did("unpublish, twice", "umount")
+	if _, err := os.Stat(r.path("pod")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the target path is still there: %v", err)
+	}
+	r.must("unstage", r.unstage(id))
+	r.did("unstage", "logout")
+	r.must("unstage again", r.unstage(id))
+	r.did("a repeated unstage")
+	if r.exports.Attached() != 0 {
+		t.Error("the volume is still attached")
+	}
+
+	// The second life: what is there is not formatted again.
+	r.must("stage", r.stage(id, mounted("")))
+	r.did("the second stage", "login", "rescan", "fsck", "mount", "grow")
+}
+
+// An interrupted mkfs is undone and started again; never what came after it.
+func TestInterruptedFormat(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.machine.Fail("mkfs", errTest)
+	if err := r.stage(id, mounted("")); err == nil {
+		t.Fatal("staged without a file system")
+	}
+	if mark := r.exports.Formatted(id); mark != wire.Formatted_FORMATTED_BEGUN {
+		t.Errorf("mark %v, want begun: mkfs has written", mark)
+	}
+	r.machine.Fail("mkfs", nil)
+	r.machine.Calls()
+	r.must("stage", r.stage(id, mounted("")))
+	r.did("stage after an interrupted mkfs", "wipe", "mkfs", "fsck", "mount", "grow")
+	if mark := r.exports.Formatted(id); mark != wire.Formatted_FORMATTED_DONE {
+		t.Errorf("mark %v", mark)
+	}
+}
+
+// mkfs is only finished when it is on stable storage.
+func TestFormatNeedsAFlush(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.machine.Fail("flush", errTest)
+	if err := r.stage(id, mounted("")); err == nil {
+		t.Fatal("staged a file system that is not flushed")
+	}
+	if mark := r.exports.Formatted(id); mark != wire.Formatted_FORMATTED_BEGUN {
+		t.Errorf("mark %v, want begun", mark)
+	}
+	if r.machine.Mounted() != 0 {
+		t.Error("mounted a file system that is not flushed")
+	}
+}
+
+// A device that cannot be read, or holds something else, is never formatted.
+func TestMarkDecidesNotTheDevice(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage as raw block", r.stage(id, block()))
+	if mark := r.exports.Formatted(id); mark != wire.Formatted_FORMATTED_DONE {
+		t.Errorf("mark %v, want done: the content is the user's", mark)
+	}
+	r.must("unstage", r.unstage(id))
+	r.machine.Calls()
+	expect(t, "stage as a file system", r.stage(id, mounted("")), codes.FailedPrecondition, "no file system")
+	r.did("staging raw content as a file system", "login", "rescan")
+
+	r.machine.Put(ident.Volume(id), host.XFS)
+	expect(t, "stage as ext4", r.stage(id, mounted("ext4")), codes.FailedPrecondition, "xfs")
+	r.must("stage as what it is", r.stage(id, mounted("")))
+}
+
+func TestClassChoosesTheFilesystem(t *testing.T) {
+	r := newRig(t)
+	q := createRequest("one")
+	q.Parameters = map[string]string{"fsType": "xfs"}
+	answer, err := r.controller.CreateVolume(t.Context(), q)
+	r.must("create", err)
+	v := answer.GetVolume()
+	r.publish(v.GetVolumeId())
+	_, err = r.node.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{
+		VolumeId: v.GetVolumeId(), StagingTargetPath: r.path("staging"), VolumeCapability: mounted(""), VolumeContext: v.GetVolumeContext(),
+	})
+	r.must("stage", err)
+	device, err := r.machine.Device(ident.Volume(v.GetVolumeId()))
+	r.must("device", err)
+	if have, err := r.machine.Type(t.Context(), device.Path); have != host.XFS || err != nil {
+		t.Errorf("formatted as %q, %v", have, err)
+	}
+}
+
+// After a crash of the machine, staging again mounts what was there.
+func TestStageAfterACrash(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	r.machine.Crash()
+	r.machine.Calls()
+	r.must("stage", r.stage(id, mounted("")))
+	r.did("stage after a crash", "login", "rescan", "fsck", "mount", "grow")
+}
+
+// Each step of staging fails once; the next call finishes the work.
+func TestStageContinues(t *testing.T) {
+	for _, step := range []string{"login", "rescan", "mkfs", "flush", "fsck", "mount", "grow"} {
+		r := newRig(t)
+		id := r.published("one")
+		r.machine.Fail(step, errTest)
+		if err := r.stage(id, mounted("")); status.Code(err) != codes.Internal {
+			t.Errorf("%s fails: %v", step, err)
+		}
+		r.machine.Fail(step, nil)
+		if err := r.stage(id, mounted("")); err != nil {
+			t.Errorf("after %s failed: %v", step, err)
+		}
+		if n := r.machine.Mounted(); n != 1 {
+			t.Errorf("after %s failed: %d mounts", step, n)
+		}
+	}
+}
+
+// Success of unstaging means that everything is in Swift (R6).
+func TestUnstageFailsWhileTheJournalIsFull(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	r.exports.Fail(status.Error(codes.Unavailable, "Swift is away"))
+	expect(t, "unstage", r.unstage(id), codes.Unavailable, "Swift is away")
+	expect(t, "stage", r.stage(id, mounted("")), codes.Unavailable, "Swift is away")
+	r.exports.Fail(nil)
+	r.must("unstage", r.unstage(id))
+	if r.exports.Attached() != 0 {
+		t.Error("still attached")
+	}
+}
+
+func TestAccessModes(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	single := mode(mounted(""), csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
+	r.must("stage", r.stage(id, single))
+	r.must("publish", r.mount(id, "pod-1", single, false))
+	expect(t, "publish to a second pod", r.mount(id, "pod-2", single, false), codes.FailedPrecondition, "one pod")
+	r.must("publish again", r.mount(id, "pod-1", single, false))
+	multi := mode(mounted(""), csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER)
+	r.must("publish to a second pod that may", r.mount(id, "pod-2", multi, false))
+}
+
+func TestReadOnly(t *testing.T) {
+	r := newRig(t)
+	id := r.create("one")
+	q := publishRequest(id)
+	q.Readonly = true
+	answer, err := r.controller.ControllerPublishVolume(t.Context(), q)
+	r.must("publish", err)
+	_, err = r.node.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{
+		VolumeId: id, StagingTargetPath: r.path("staging-" + id), VolumeCapability: mounted(""), PublishContext: answer.GetPublishContext(),
+	})
+	r.must("stage", err)
+	r.did("stage read-only", "login", "rescan", "mkfs", "fsck", "mount")
+	device, err := r.machine.Device(ident.Volume(id))
+	r.must("device", err)
+	if mounts, err := r.machine.Of(device.Path); err != nil || len(mounts) != 1 || !mounts[0].ReadOnly {
+		t.Errorf("mounts %+v, %v", mounts, err)
+	}
+	q.Readonly = false
+	_, err = r.controller.ControllerPublishVolume(t.Context(), q)
+	expect(t, "publish for writing", err, codes.AlreadyExists, "")
+}
+
+func TestStats(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	r.must("publish", r.mount(id, "pod", mounted(""), false))
+	answer, err := r.node.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: r.path("pod")})
+	r.must("stats", err)
+	if u := answer.GetUsage(); len(u) != 2 || u[0].GetUnit() != csi.VolumeUsage_BYTES || u[0].GetUsed() == 0 || u[1].GetUnit() != csi.VolumeUsage_INODES {
+		t.Errorf("usage %v", u)
+	}
+
+	raw := r.published("two")
+	r.must("stage", r.stage(raw, block()))
+	r.must("publish", r.mount(raw, "disk", block(), false))
+	answer, err = r.node.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: raw, VolumePath: r.path("disk")})
+	r.must("stats", err)
+	if u := answer.GetUsage(); len(u) != 1 || u[0].GetTotal() != gib {
+		t.Errorf("usage of a raw block volume %v", u)
+	}
+}
+
+func TestExpand(t *testing.T) {
+	for name, c := range map[string]struct {
+		capability *csi.VolumeCapability
+		did        []string
+	}{"mounted": {mounted(""), []string{"rescan", "grow"}}, "block": {block(), []string{"rescan"}}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			id := r.published("one")
+			r.must("stage", r.stage(id, c.capability))
+			r.must("publish", r.mount(id, "pod", c.capability, false))
+			r.machine.Calls()
+			grown, err := r.controller.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{
+				VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 2*gib + 1},
+			})
+			r.must("expand the volume", err)
+			if !grown.GetNodeExpansionRequired() || grown.GetCapacityBytes() < 2*gib+1 {
+				t.Errorf("answer %v", grown)
+			}
+			answer, err := r.node.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{
+				VolumeId: id, VolumePath: r.path("pod"), CapacityRange: &csi.CapacityRange{RequiredBytes: grown.GetCapacityBytes()},
+			})
+			r.must("expand on the node", err)
+			if answer.GetCapacityBytes() != grown.GetCapacityBytes() {
+				t.Errorf("node has %d bytes, the volume %d", answer.GetCapacityBytes(), grown.GetCapacityBytes())
+			}
+			r.did("expand", c.did...)
+		})
+	}
+}
+
+// A volume that grew while nobody had it is grown when it is staged.
+func TestExpandOffline(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	r.must("unstage", r.unstage(id))
+	_, err := r.controller.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{
+		VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 3 * gib},
+	})
+	r.must("expand", err)
+	r.must("stage", r.stage(id, mounted("")))
+	if device, err := r.machine.Device(ident.Volume(id)); err != nil || device.Size != 3*gib {
+		t.Errorf("device %+v, %v", device, err)
+	}
+}
+
+func TestStageNeedsPublication(t *testing.T) {
+	r := newRig(t)
+	expect(t, "stage", r.stage(r.create("one"), mounted("")), codes.FailedPrecondition, "not published")
+	if len(r.machine.Sessions()) != 0 {
+		t.Error("logged in to a volume that is not ours")
+	}
+}
