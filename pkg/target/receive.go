@@ -218,21 +218,22 @@ func (s *session) admit(h *pdu.Header, t *task) error {
 	return nil
 }
 
-// dataOut takes a Data-Out (RFC 7143 §11.7). Data of tasks that are gone or
-// aborted are dropped.
+// dataOut takes a Data-Out (RFC 7143 §11.7). Data of tasks that are gone,
+// aborted or spoilt are dropped; data out of place spoil their task.
 func (s *session) dataOut(h *pdu.Header) error {
 	n := h.DataLen()
 	s.mu.Lock()
 	t := s.tasks[h.TaskTag()]
-	if t == nil || t.aborted {
+	if t == nil || t.aborted || t.data.spoilt {
 		s.mu.Unlock()
 		return s.in.Skip()
 	}
 	d := &t.data
-	at, reason := d.place(h, n)
-	if reason != "" {
+	at, ok := d.place(h, n)
+	if !ok {
+		s.spoil(t)
 		s.mu.Unlock()
-		return breach(h, reason)
+		return s.in.Skip()
 	}
 	buffer := d.buffer
 	d.filling = true
@@ -248,27 +249,24 @@ func (s *session) dataOut(h *pdu.Header) error {
 		return err
 	}
 	if err == nil {
-		err = s.arrived(t, h, n)
+		s.arrived(t, h, n)
 	}
 	return err
 }
 
 // arrived counts n bytes of data-out in. The session is locked.
-func (s *session) arrived(t *task, h *pdu.Header, n int) error {
+func (s *session) arrived(t *task, h *pdu.Header, n int) {
 	d := &t.data
 	if t.aborted {
-		return nil
+		return
 	}
 	d.got += n
 	if h.TransferTag() == pdu.NoTag {
-		switch {
-		case h.Final():
+		if h.Final() {
 			d.unsolicited = false
 			s.start(t)
-		case d.got == len(d.buffer.bytes):
-			return breach(h, "first burst without an end")
 		}
-		return nil
+		return
 	}
 	d.bursts = slices.DeleteFunc(d.bursts, func(b burst) bool { return b.next == b.end })
 	if d.got == d.want {
@@ -277,43 +275,42 @@ func (s *session) arrived(t *task, h *pdu.Header, n int) error {
 		s.request(t)
 		s.respond()
 	}
-	return nil
 }
 
-// place finds where in the buffer a Data-Out belongs, and checks that it is the
-// next of its sequence; else it says what is wrong. The session is locked.
-func (d *dataOut) place(h *pdu.Header, n int) (at int, reason string) {
-	offset := int(h.BufferOffset())
+// place finds where in the buffer a Data-Out belongs, and reports whether it is
+// the next of its sequence. The session is locked.
+func (d *dataOut) place(h *pdu.Header, n int) (at int, ok bool) {
+	at = int(h.BufferOffset())
 	if h.TransferTag() == pdu.NoTag {
-		switch {
-		case !d.unsolicited:
-			return 0, "unsolicited data after their end"
-		case offset != d.got || h.DataSN() != d.sn:
-			return 0, "unsolicited data out of order"
-		case offset+n > len(d.buffer.bytes):
-			return 0, "more unsolicited data than a first burst"
-		}
+		ok = d.unsolicited && at == d.got && h.DataSN() == d.sn && at+n <= len(d.buffer.bytes) &&
+			(h.Final() || at+n < len(d.buffer.bytes))
 		d.sn++
-		return offset, ""
+		return at, ok
 	}
 	for i := range d.bursts {
 		b := &d.bursts[i]
 		if b.tag != h.TransferTag() {
 			continue
 		}
-		switch {
-		case offset != b.next || h.DataSN() != b.sn:
-			return 0, "data out of order"
-		case offset+n > b.end:
-			return 0, "more data than asked for"
-		case h.Final() != (offset+n == b.end):
-			return 0, "end of data elsewhere than asked for"
-		}
+		ok = at == b.next && h.DataSN() == b.sn && at+n <= b.end && h.Final() == (at+n == b.end)
 		b.next += n
 		b.sn++
-		return offset, ""
+		return at, ok
 	}
-	return 0, "data that nobody asked for"
+	return 0, false // nobody asked for it
+}
+
+// spoil lets a task fail whose data-out cannot be put together any more. The
+// session is locked.
+func (s *session) spoil(t *task) {
+	d := &t.data
+	d.spoilt = true
+	if d.unsolicited {
+		d.unsolicited = false
+		s.start(t)
+	} else if d.got < d.want { // the worker waits
+		close(d.complete)
+	}
 }
 
 // nop answers a NOP-Out (RFC 7143 §11.18) that asks for it.

@@ -43,6 +43,7 @@ type dataOut struct {
 	buffer      *buffer
 	filling     bool // the reader is reading into buffer
 	unsolicited bool // more unsolicited data will come
+	spoilt      bool // data came out of place
 	sn          uint32
 	got         int
 	want        int
@@ -106,16 +107,18 @@ func (t *task) Out(ctx context.Context, n int) ([]byte, error) {
 	}
 	n = min(n, int(t.Expected))
 	s := t.session
-	s.mu.Lock()
 	d := &t.data
-	if d.got >= n {
-		s.mu.Unlock()
-		if n == 0 {
-			return nil, nil
-		}
+	s.mu.Lock()
+	spoilt, got := d.spoilt, d.got
+	s.mu.Unlock()
+	switch {
+	case spoilt:
+		return nil, disk.ErrTransfer
+	case n == 0:
+		return nil, nil
+	case got >= n:
 		return d.buffer.bytes[:n], nil
 	}
-	s.mu.Unlock()
 	whole, err := budgetedBuffer(ctx, s.writeBudget, n)
 	if err != nil {
 		return nil, err
@@ -132,6 +135,9 @@ func (t *task) Out(ctx context.Context, n int) ([]byte, error) {
 	s.mu.Unlock()
 	select {
 	case <-d.complete:
+		if d.spoilt {
+			return nil, disk.ErrTransfer
+		}
 		return whole.bytes, nil
 	case <-ctx.Done():
 		return nil, errAborted

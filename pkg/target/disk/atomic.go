@@ -8,10 +8,16 @@ import "context"
 func compareAndWrite(ctx context.Context, u *Unit, c *Command) error {
 	lba, _ := c.extent()
 	off, n, err := u.span(lba, uint32(c.CDB[13]))
-	if err != nil || n == 0 {
+	if err != nil {
 		return err
 	}
 	c.Moves = int(2 * n)
+	if int(c.Expected) != c.Moves {
+		return errField // which half is which would be a guess
+	}
+	if n == 0 {
+		return nil
+	}
 	p, err := c.Transfer.Out(ctx, c.Moves)
 	if err != nil {
 		return err

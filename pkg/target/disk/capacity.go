@@ -33,52 +33,19 @@ func readCapacity16(_ context.Context, u *Unit, c *Command) error {
 	return c.reply(data, int(binary.BigEndian.Uint32(c.CDB[10:])))
 }
 
-// Mapper is a Device that knows what it holds; others count as full.
-type Mapper interface {
-	// Mapped reports whether data are stored at off, and for how many bytes from
-	// there, at most n, the answer is the same.
-	Mapped(ctx context.Context, off, n int64) (mapped bool, same int64, err error)
-}
-
-// maxExtents bounds the answer of GET LBA STATUS.
-const maxExtents = 64
-
-// lbaStatus is GET LBA STATUS (SBC-3 §5.4).
-func lbaStatus(ctx context.Context, u *Unit, c *Command) error {
+// lbaStatus is GET LBA STATUS (SBC-3 §5.4). A Device does not tell what it
+// stores, so all blocks count as mapped, which the standard allows.
+func lbaStatus(_ context.Context, u *Unit, c *Command) error {
 	lba, allocation := c.extent() // the allocation length is where others have blocks
 	capacity := uint64(u.blocks.Load())
 	if lba >= capacity {
 		return errRange
 	}
-	if allocation < 24 {
-		return errField
-	}
-	data := make([]byte, 8)
-	for i := 0; i < maxExtents && lba < capacity && len(data)+16 <= int(allocation); i++ {
-		mapped, blocks, err := u.mapped(ctx, lba, min(capacity-lba, 1<<32-1))
-		if err != nil {
-			return readFailed(err)
-		}
-		d := [16]byte{}
-		binary.BigEndian.PutUint64(d[:], lba)
-		binary.BigEndian.PutUint32(d[8:], uint32(blocks))
-		if !mapped {
-			d[12] = 1 // deallocated
-		}
-		data = append(data, d[:]...)
-		lba += blocks
-	}
-	binary.BigEndian.PutUint32(data, uint32(len(data)-4))
+	data := make([]byte, 24)
+	binary.BigEndian.PutUint32(data, 20)
+	binary.BigEndian.PutUint64(data[8:], lba)
+	binary.BigEndian.PutUint32(data[16:], uint32(min(capacity-lba, 1<<32-1)))
 	return c.reply(data, int(allocation))
-}
-
-func (u *Unit) mapped(ctx context.Context, lba, blocks uint64) (bool, uint64, error) {
-	m, ok := u.device.(Mapper)
-	if !ok {
-		return true, blocks, nil
-	}
-	mapped, same, err := m.Mapped(ctx, int64(lba)*BlockSize, int64(blocks)*BlockSize)
-	return mapped, max(uint64(same)/BlockSize, 1), err
 }
 
 // startStop is START STOP UNIT (SBC-3 §5.20): there is nothing to stop, and

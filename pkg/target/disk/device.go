@@ -38,3 +38,7 @@ var (
 	// ErrUnavailable is trouble that may pass: sense that Linux retries.
 	ErrUnavailable = errors.New("device is not available now")
 )
+
+// ErrTransfer is the error of a [Transfer] whose data the initiator has garbled:
+// ABORTED COMMAND, DATA PHASE ERROR, which Linux retries.
+var ErrTransfer = errors.New("data transfer out of order")

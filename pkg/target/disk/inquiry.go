@@ -20,7 +20,7 @@ const (
 // Limits in page B0h, in blocks.
 const (
 	maxCompareAndWrite  = 255
-	maxWriteSame        = 4 << 20 // 2 GiB
+	maxWriteSame        = 65528 // what WRITE SAME(10) can say, in whole physical blocks
 	optimalGranularity  = physicalSize / BlockSize
 	optimalTransfer     = 1 << 20 / BlockSize
 	maxUnmapDescriptors = 256

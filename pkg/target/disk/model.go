@@ -90,6 +90,7 @@ func newLU(volume string, readOnly bool) *api.SCSILu {
 	lu.Attrs.Readonly = readOnly
 	lu.Attrs.ThinProvisioning = true
 	lu.Attrs.Lbppbe = physicalExponent
+	lu.Attrs.VersionDesction = [8]uint16{0x00a0, 0x0960, 0x0460, 0x04c0} // SAM-5, iSCSI, SPC-4, SBC-3
 	lu.Attrs.VendorID, lu.Attrs.ProductID, lu.Attrs.ProductRev = Vendor, Product, "1"
 	return lu
 }

@@ -26,6 +26,7 @@ func sense(key byte, code scsi.SCSISubError) *senseError { return &senseError{ke
 const (
 	ascCapacityChanged        scsi.SCSISubError = 0x2a09
 	ascDeviceReset            scsi.SCSISubError = 0x2903
+	ascDataPhase              scsi.SCSISubError = 0x4b00
 	ascRegistrationsPreempted scsi.SCSISubError = 0x2a05
 )
 
@@ -40,6 +41,7 @@ var (
 	errUnreadable  = sense(scsi.MEDIUM_ERROR, scsi.ASC_UNRECOVERED_READ)
 	errUnwritable  = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
 	errPanic       = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
+	errDataPhase   = sense(scsi.ABORTED_COMMAND, ascDataPhase)
 	errUnavailable = sense(scsi.NOT_READY, scsi.ASC_BECOMING_READY)
 )
 
@@ -103,7 +105,11 @@ func (c *Command) conclude(err error) {
 		return
 	}
 	e, ok := errors.AsType[*senseError](err)
-	if !ok { // of the transfer, such as its context's end
+	switch {
+	case ok:
+	case errors.Is(err, ErrTransfer):
+		e = errDataPhase
+	default: // the context's end while waiting for something
 		e = errUnavailable
 	}
 	c.Status, c.Sense = CheckCondition, e.bytes()

@@ -181,10 +181,11 @@ func (u *Unit) control(c *Command) ([]byte, error) {
 	return u.model.perform(u, withAllocation(c.CDB))
 }
 
-// span checks an extent against the capacity and returns it in bytes.
+// span checks an extent against the capacity and returns it in bytes. An empty
+// one may lie at the end.
 func (u *Unit) span(lba uint64, blocks uint32) (off, n int64, err error) {
 	capacity := uint64(u.blocks.Load())
-	if lba > capacity || uint64(blocks) > capacity-lba || lba == capacity && blocks == 0 {
+	if lba > capacity || uint64(blocks) > capacity-lba {
 		return 0, 0, errRange
 	}
 	return int64(lba) * BlockSize, int64(blocks) * BlockSize, nil
