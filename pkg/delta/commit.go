@@ -78,6 +78,7 @@ func (c *committer) record(batch []*request) (int, error) {
 	length, done := c.fill(h, batch)
 	c.prev = h.encode(c.buf)
 	s := j.ring.slot(c.segment)
+	j.prewriter.claim(int64(c.segment)*j.ring.size + c.off + int64(length))
 	if _, err := s.file.WriteAt(c.buf[:length], c.off); err != nil {
 		return 0, fmt.Errorf("write %s at %d: %w", slotName("", s.index), c.off, err)
 	}

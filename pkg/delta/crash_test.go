@@ -130,7 +130,7 @@ func TestCrashesLeaveAPrefix(t *testing.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		m := &machine{T: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 1)))}
 		m.id = delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
-		m.cfg = delta.Config{Dir: "/journal", FS: m.fs, SegmentSize: 64 << 10, Quota: 24 * 64 << 10, IdleWatermark: time.Hour, MaxDelay: 1}
+		m.cfg = delta.Config{Dir: "/journal", FS: m.fs, SegmentSize: 64 << 10, Quota: 24 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1, MaxDelay: 1}
 		m.state = delta.State{Size: volumeSize}
 		m.base, m.table = blank(), blank()
 		var err error

@@ -74,6 +74,9 @@ type Config struct {
 	// MaxDelay is how long a write is delayed just before the log is so full
 	// that writes are held; 0 means 50 ms.
 	MaxDelay time.Duration
+	// Prewrite is how far the log is filled with zeros ahead of its first use,
+	// in bytes; 0 means 8 MiB, negative not at all.
+	Prewrite int64
 	// AllowAnyFS accepts tmpfs and overlay: for tests only.
 	AllowAnyFS bool
 }

@@ -28,6 +28,7 @@ type Journal struct {
 	queue      *queue
 	commit     *committer
 	syncer     *syncer
+	prewriter  *prewriter
 	roots      roots
 	pressure   chan struct{}
 
@@ -312,6 +313,7 @@ func (j *Journal) close() error {
 	j.ring.halt()
 	<-j.commit.done
 	<-j.syncer.done
+	<-j.prewriter.done
 	var err error
 	if errors.Is(j.halt.err(), ErrClosed) {
 		err = j.syncer.sync()

@@ -32,6 +32,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.MaxDelay == 0 {
 		cfg.MaxDelay = 50 * time.Millisecond
 	}
+	if cfg.Prewrite == 0 {
+		cfg.Prewrite = 8 << 20
+	}
 	if cfg.Dir == "" || cfg.MapBudget < 0 || cfg.SegmentSize < 0 {
 		return cfg, ErrInvalid
 	}
@@ -257,9 +260,10 @@ func (j *Journal) begin(c *committer) error {
 		halt:      j.halt,
 		pressure:  j.pressure,
 	}
+	fail := func(err error) { j.stop(err) }
 	j.syncer = &syncer{
 		halt: j.halt,
-		fail: func(err error) { j.stop(fmt.Errorf("sync: %w", err)) },
+		fail: fail,
 		idle: func() {},
 		kick: make(chan struct{}, 1),
 		done: make(chan struct{}),
@@ -267,6 +271,7 @@ func (j *Journal) begin(c *committer) error {
 		written: c.seq,
 		durable: c.seq,
 	}
+	j.prewriter = newPrewriter(j.ring, j.halt, j.cfg.Prewrite, int64(c.segment)*j.ring.size+c.off, fail)
 	if _, err := c.record([]*request{{kind: kindOpen}}); err != nil {
 		return err
 	}
@@ -278,6 +283,7 @@ func (j *Journal) run() {
 	timer := time.AfterFunc(j.cfg.IdleWatermark, j.mark)
 	j.timer = timer
 	j.syncer.idle = func() { timer.Reset(j.cfg.IdleWatermark) }
+	go j.prewriter.run()
 	go j.commit.run()
 	go j.syncer.run()
 }

@@ -26,7 +26,7 @@ type node struct {
 func newNode(t testing.TB, seed uint64) *node {
 	n := &node{TB: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 2)))}
 	n.id = delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
-	n.cfg = delta.Config{Dir: "/journal", FS: n.fs, SegmentSize: 64 << 10, Quota: 16 * 64 << 10, IdleWatermark: time.Hour}
+	n.cfg = delta.Config{Dir: "/journal", FS: n.fs, SegmentSize: 64 << 10, Quota: 16 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1}
 	var err error
 	n.j, err = delta.Create(n.cfg, n.id, delta.State{Size: 1 << 20})
 	n.check(err)

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"context"
+	"fmt"
 	"sync"
 )
 
@@ -112,7 +113,7 @@ func (s *syncer) sync() error {
 	s.mu.Unlock()
 	for _, f := range files {
 		if err := f.file.Sync(); err != nil {
-			return err
+			return fmt.Errorf("sync %s: %w", slotName("", f.index), err)
 		}
 	}
 	s.mu.Lock()

@@ -1,0 +1,109 @@
+package delta
+
+import (
+	"fmt"
+	"sync"
+)
+
+// prewriteChunk is what one step of the prewriter writes, in bytes.
+const prewriteChunk = 2 << 20
+
+// prewriter fills the log with zeros ahead of its first use, so that a flush
+// need not wait for the file system to note that reserved blocks hold data now.
+// Positions are bytes since the journal's creation; once every slot was in use
+// there is nothing left to do.
+type prewriter struct {
+	ring  *ring
+	halt  *halt
+	fail  func(error)
+	ahead int64         // how far before the records, in bytes
+	kick  chan struct{} // records came closer
+	done  chan struct{} // run has returned
+
+	mu      sync.Mutex
+	idle    sync.Cond
+	claimed int64 // the records' end: never written from here back
+	next    int64 // where the next step begins
+	busy    bool  // a step is in progress, from next on
+}
+
+func newPrewriter(r *ring, h *halt, ahead, from int64, fail func(error)) *prewriter {
+	w := &prewriter{ring: r, halt: h, fail: fail, ahead: ahead, kick: make(chan struct{}, 1), done: make(chan struct{}), claimed: from, next: from}
+	w.idle.L = &w.mu
+	return w
+}
+
+// claim takes the log up to end for a record: when it returns, no step writes
+// there, nor ever will.
+func (w *prewriter) claim(end int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.claimed = end
+	for w.busy && w.next < end {
+		w.idle.Wait()
+	}
+	if w.wants() {
+		select {
+		case w.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wants tells whether a step is due.
+func (w *prewriter) wants() bool {
+	return w.next < w.claimed+w.ahead && max(w.next, w.claimed) < w.ring.size*int64(len(w.ring.slots))
+}
+
+func (w *prewriter) run() {
+	defer close(w.done)
+	for {
+		for w.halt.err() == nil && w.step() {
+		}
+		select {
+		case <-w.kick:
+		case <-w.halt.done:
+			return
+		}
+	}
+}
+
+// step writes one chunk, if one is due. A failure stops the journal: the sync
+// may have been told of records that share the file.
+func (w *prewriter) step() bool {
+	w.mu.Lock()
+	if !w.wants() {
+		w.mu.Unlock()
+		return false
+	}
+	w.next = max(w.next, w.claimed)
+	off := w.next % w.ring.size
+	n := min(prewriteChunk, w.ring.size-off)
+	s := w.ring.slot(uint64(w.next / w.ring.size))
+	w.busy = true
+	w.mu.Unlock()
+
+	err := w.ring.clear(s, off, n)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy = false
+	w.next += n
+	w.idle.Broadcast()
+	if err != nil {
+		w.fail(err)
+	}
+	return err == nil
+}
+
+// clear writes zeros to a slot and syncs it.
+func (r *ring) clear(s *slot, off, n int64) error {
+	_, err := s.file.WriteAt(make([]byte, n), off)
+	if err == nil {
+		err = s.file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("prewrite %s: %w", slotName("", s.index), err)
+	}
+	return nil
+}
