@@ -3,6 +3,7 @@ package delta
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ func (c *committer) run() {
 	for c.j.halt.err() == nil {
 		select {
 		case <-c.j.queue.kick:
+			runtime.Gosched() // whoever is about to write shares the record
 			c.commit(c.j.queue.take())
 		case <-c.j.halt.done:
 		}
@@ -92,6 +94,7 @@ func (c *committer) record(batch []*request) (int, error) {
 	j.ring.advance(c.off)
 	j.gate.measure()
 	j.syncer.wrote(c.seq, s)
+	j.witness.acknowledge(c.seq)
 	if h.kind == kindMark {
 		j.syncer.want(c.seq)
 	}

@@ -112,6 +112,7 @@ type machine struct {
 	flushed int      // of history
 	number  int64    // of the last write
 	lost    bool     // the power failed since the last opening
+	broken  bool     // so did the disk: the journal may refuse until the next boot
 
 	seals   []seal // returned and not retired, oldest first
 	sealing ident.Snapshot
@@ -130,7 +131,7 @@ func TestCrashesLeaveAPrefix(t *testing.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		m := &machine{T: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 1)))}
 		m.id = delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
-		m.cfg = delta.Config{Dir: "/journal", FS: m.fs, SegmentSize: 64 << 10, Quota: 24 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1, MaxDelay: 1}
+		m.cfg = delta.Config{Dir: "/journal", RunDir: "/run", FS: m.fs, SegmentSize: 64 << 10, Quota: 24 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1, MaxDelay: 1}
 		m.state = delta.State{Size: volumeSize}
 		m.base, m.table = blank(), blank()
 		var err error
@@ -160,13 +161,19 @@ func (m *machine) step() {
 		m.setState()
 	case k < 85:
 		m.verify()
+	case k < 87:
+		m.broken = true
+		m.fs.FailSyncs(1)
+	case k < 89:
+		m.broken = true
+		m.fs.FailWrites(1)
 	case k < 95:
 		m.fs.CrashAfter(rapid.IntRange(1, 12).Draw(m.T, "crash after"))
 	case k < 98:
 		m.fs.Kill()
 		m.reopen(rapid.Bool().Draw(m.T, "power"))
 	default:
-		if err := m.j.Close(); err != nil && !m.fs.Crashed() {
+		if err := m.j.Close(); err != nil && !m.fs.Crashed() && !m.broken {
 			m.Fatal(err)
 		}
 		m.reopen(false)
@@ -178,7 +185,7 @@ func (m *machine) failed(err error) bool {
 	if err == nil {
 		return false
 	}
-	if !m.fs.Crashed() {
+	if !m.fs.Crashed() && !(m.broken && (errors.Is(err, delta.ErrStopped) || errors.Is(err, crashfs.ErrInjected))) {
 		m.Fatalf("without a crash: %v", err)
 	}
 	m.reopen(rapid.Bool().Draw(m.T, "power"))
@@ -390,10 +397,13 @@ func (m *machine) reopen(power bool) {
 			m.j = j
 			break
 		}
-		if !m.fs.Crashed() {
-			m.Fatalf("recovery: %v", err)
-		}
 		power = rapid.Bool().Draw(m.T, "power again")
+		if !m.fs.Crashed() {
+			if !m.broken || m.lost || !errors.Is(err, delta.ErrDamaged) {
+				m.Fatalf("recovery: %v", err)
+			}
+			power = true // acknowledged writes are gone, so it refuses as long as anyone remembers them
+		}
 	}
 	m.recovered()
 }
@@ -422,7 +432,8 @@ func (m *machine) recovered() {
 	}
 	m.recoveredSeals(got, state)
 	m.base, m.state = got, state
-	m.history, m.pending, m.flushed, m.lost = nil, nil, 0, false
+	m.history, m.pending, m.flushed = nil, nil, 0
+	m.lost, m.broken = false, false
 }
 
 // isPrefix tells whether got is base and at least the first least changes; of

@@ -20,6 +20,11 @@ type FS interface {
 	SyncDir(dir string) error
 	// Lock takes an exclusive lock that ends with the process, or ErrLocked.
 	Lock(name string) (io.Closer, error)
+	// MapPage maps the first Block bytes of a file, which it makes if there is
+	// none. What is stored there survives the process without a call.
+	MapPage(name string) (Page, error)
+	// BootID tells this boot of the node from all others.
+	BootID() ([16]byte, error)
 	// CheckDurable returns ErrUnfit if files in dir do not survive the node.
 	CheckDurable(dir string) error
 }
@@ -30,7 +35,7 @@ type File interface {
 	io.WriterAt
 	io.Closer
 	// ReadDirectAt reads what is on the disk, past the page cache. p and off
-	// are multiples of Block; p is aligned as alignedBuffer does it.
+	// are multiples of Block; p is aligned for O_DIRECT.
 	ReadDirectAt(p []byte, off int64) (int, error)
 	// Allocate reserves the first size bytes of the file, which read as zeros
 	// where they were never written.
@@ -39,4 +44,10 @@ type File interface {
 	// storage. After an error nothing is known about any of them.
 	Sync() error
 	Size() (int64, error)
+}
+
+// Page is a block of memory shared with a file.
+type Page interface {
+	Bytes() []byte // Block bytes, aligned to 8
+	io.Closer
 }

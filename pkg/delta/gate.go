@@ -160,11 +160,14 @@ type halt struct {
 
 func newHalt() *halt { return &halt{done: make(chan struct{})} }
 
-func (h *halt) set(reason error) {
+// set ends it; it returns false if it had ended already.
+func (h *halt) set(reason error) (first bool) {
 	h.once.Do(func() {
+		first = true
 		h.reason = reason
 		close(h.done)
 	})
+	return first
 }
 
 // err returns the reason, nil while the journal works.

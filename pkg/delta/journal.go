@@ -30,6 +30,7 @@ type Journal struct {
 	syncer     *syncer
 	prewriter  *prewriter
 	roots      roots
+	witness    *witness
 	pressure   chan struct{}
 
 	timer  *time.Timer   // of the idle mark
@@ -282,8 +283,11 @@ func (j *Journal) Err() error { return j.wrap("state", j.halt.err()) }
 
 // stop ends the journal after a failed write or sync and returns the reason.
 func (j *Journal) stop(err error) error {
-	j.halt.set(fmt.Errorf("%w: %w", ErrStopped, err))
-	j.ring.halt()
+	if j.halt.set(fmt.Errorf("%w: %w", ErrStopped, err)) {
+		j.ring.halt()
+		written, _ := j.syncer.positions()
+		j.witness.stop(written) // the mapped page tells the same, should this fail
+	}
 	return j.halt.err()
 }
 
@@ -333,7 +337,11 @@ func (j *Journal) Destroy() error {
 	if err != nil && !errors.Is(j.halt.err(), ErrStopped) {
 		return err
 	}
-	return j.wrap("destroy", removeJournal(j.cfg.FS, j.cfg.Dir))
+	err = removeJournal(j.cfg.FS, j.cfg.Dir)
+	if err == nil && j.cfg.RunDir != "" {
+		err = j.cfg.FS.Remove(pageName(j.cfg.RunDir, j.id))
+	}
+	return j.wrap("destroy", err)
 }
 
 // removeJournal removes the anchor first, durably: without it what remains

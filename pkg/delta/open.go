@@ -107,6 +107,9 @@ func create(cfg Config, id Identity, initial State) (_ *Journal, err error) {
 	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
 		return nil, err
 	}
+	if j.witness, _, err = newWitness(cfg, id); err != nil {
+		return nil, err
+	}
 	j.ring.release(j.anchor.tail)
 	if err := j.ring.enter(j.anchor.tail); err != nil {
 		return nil, err
@@ -159,9 +162,16 @@ func open(cfg Config, id Identity) (_ *Journal, err error) {
 	if j.ring, err = openRing(cfg.FS, cfg.Dir, j.anchor.segment, j.anchor.slots); err != nil {
 		return nil, err
 	}
+	var acknowledged uint64
+	if j.witness, acknowledged, err = newWitness(cfg, id); err != nil {
+		return nil, err
+	}
 	r := recovery{j: j}
 	if err := r.run(j.anchor); err != nil {
 		return nil, err
+	}
+	if r.next.seq <= acknowledged {
+		return nil, fmt.Errorf("the log ends before record %d, but %d was acknowledged since the node's boot: %w", r.next.seq, acknowledged, ErrDamaged)
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, temporarySuffix) {
@@ -228,6 +238,9 @@ func (j *Journal) release() error {
 	if j.ring != nil {
 		errs = append(errs, j.ring.close())
 	}
+	if j.witness != nil {
+		errs = append(errs, j.witness.close())
+	}
 	for _, c := range []io.Closer{j.anchorFile, j.lock} {
 		if c != nil {
 			errs = append(errs, c.Close())
@@ -275,7 +288,10 @@ func (j *Journal) begin(c *committer) error {
 	if _, err := c.record([]*request{{kind: kindOpen}}); err != nil {
 		return err
 	}
-	return j.syncer.sync()
+	if err := j.syncer.sync(); err != nil {
+		return err
+	}
+	return j.witness.begin(c.seq)
 }
 
 // run starts the journal's goroutines.

@@ -1,11 +1,13 @@
 package delta
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -86,6 +88,40 @@ func (osFS) CheckDurable(dir string) error {
 	}
 	return nil
 }
+
+func (osFS) MapPage(name string) (Page, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Truncate(Block); err != nil {
+		return nil, err
+	}
+	p, err := unix.Mmap(int(f.Fd()), 0, Block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", name, err)
+	}
+	return osPage(p), nil
+}
+
+func (osFS) BootID() (id [16]byte, err error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return id, err
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("boot id %.40q is none", text)
+	}
+	copy(id[:], b)
+	return id, nil
+}
+
+type osPage []byte
+
+func (p osPage) Bytes() []byte { return p }
+func (p osPage) Close() error  { return unix.Munmap(p) }
 
 type osFile struct{ *os.File }
 

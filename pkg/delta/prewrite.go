@@ -86,10 +86,10 @@ func (w *prewriter) step() bool {
 	err := w.ring.clear(s, off, n)
 
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.busy = false
 	w.next += n
 	w.idle.Broadcast()
+	w.mu.Unlock()
 	if err != nil {
 		w.fail(err)
 	}

@@ -16,6 +16,7 @@
 package crashfs
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,8 @@ type FS struct {
 	stable map[string]*inode // names that are on the disk
 	moves  []move            // not yet synced changes of names, oldest first
 	locks  map[string]bool
+	pages  map[string]page // mapped files: they outlive processes only
+	boot   [16]byte
 	life   int // of processes: a file belongs to the one that opened it
 	dead   bool
 	left   int // operations until the crash; negative: none is due
@@ -75,7 +78,7 @@ type write struct {
 // from r.
 func New(r *rand.Rand) *FS {
 	root := map[string]*inode{"/": {dir: true}}
-	return &FS{rand: r, live: root, stable: map[string]*inode{"/": root["/"]}, locks: make(map[string]bool), left: -1}
+	return &FS{rand: r, live: root, stable: map[string]*inode{"/": root["/"]}, locks: make(map[string]bool), pages: make(map[string]page), left: -1}
 }
 
 // CrashAfter kills the process in the middle of the n-th changing operation
@@ -136,6 +139,8 @@ func (f *FS) PowerLoss() {
 	f.kill()
 	f.dead = false
 	f.failWrites, f.failSyncs = 0, 0
+	clear(f.pages)
+	binary.LittleEndian.PutUint64(f.boot[:], f.rand.Uint64())
 	for _, m := range f.moves {
 		if f.rand.IntN(2) == 0 {
 			m.apply(f.stable)
@@ -371,6 +376,10 @@ func (f *FS) Rename(from, to string) error {
 func (f *FS) Remove(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.pages[name] != nil {
+		delete(f.pages, name)
+		return nil
+	}
 	if f.live[name] == nil {
 		return fmt.Errorf("crashfs: %s: %w", name, fs.ErrNotExist)
 	}
@@ -441,6 +450,31 @@ func (f *FS) Lock(name string) (io.Closer, error) {
 	}
 	f.locks[name] = true
 	return &lock{f, name, f.life}, nil
+}
+
+// MapPage implements delta.FS; such files lie on a tmpfs of their own.
+func (f *FS) MapPage(name string) (delta.Page, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead {
+		return nil, ErrCrashed
+	}
+	if f.pages[name] == nil {
+		f.pages[name] = make(page, delta.Block)
+	}
+	return f.pages[name], nil
+}
+
+type page []byte
+
+func (p page) Bytes() []byte { return p }
+func (p page) Close() error  { return nil }
+
+// BootID implements delta.FS.
+func (f *FS) BootID() ([16]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.boot, nil
 }
 
 // CheckDurable implements delta.FS.
