@@ -229,48 +229,6 @@ func TestRetiredSegmentsAreUsedAgain(t *testing.T) {
 	}
 }
 
-func TestFullLogHoldsWrites(t *testing.T) {
-	ctx := context.Background()
-	cfg := testConfig(t)
-	cfg.Quota = 8 * cfg.SegmentSize
-	cfg.MaxDelay = time.Millisecond
-	j := mustCreate(t, cfg, testIdentity(), 16*mib)
-	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
-	var err error
-	writes := 0
-	for err == nil {
-		if err = j.Write(short, int64(writes%16)*mib, pattern(uint64(writes), 64<<10), false); err == nil {
-			writes++
-		}
-	}
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("after %d writes: %v", writes, err)
-	}
-	select {
-	case <-j.Pressure():
-	default:
-		t.Error("no pressure was reported")
-	}
-	done := make(chan error, 2)
-	go func() { done <- j.Write(ctx, 0, pattern(99, 64<<10), true) }()
-	go func() { done <- j.Write(ctx, mib, pattern(98, 64<<10), true) }()
-	check(t, j.Sync(ctx)) // passes held writes
-	l, err := j.Seal(ctx, "", false)
-	check(t, err)
-	select {
-	case err := <-done:
-		t.Fatalf("a held write returned before there was space: %v", err)
-	case <-time.After(20 * time.Millisecond):
-	}
-	check(t, j.Retire(ctx, l.Gen()))
-	check(t, <-done)
-	check(t, <-done)
-	if got := contents(t, j, 0, 64<<10); !bytes.Equal(got, pattern(99, 64<<10)) {
-		t.Fatal("held write is lost")
-	}
-}
-
 func TestOverlappingWritesEndAsOneAndTheSameAfterRecovery(t *testing.T) { // B1, B11
 	ctx := context.Background()
 	cfg, id := testConfig(t), testIdentity()
