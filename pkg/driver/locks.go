@@ -3,12 +3,11 @@ package driver
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
-
-	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
 // locks lets one call at a time change a volume or a snapshot. A second one is
@@ -22,12 +21,13 @@ type locks struct {
 
 func newLocks() *locks { return &locks{held: map[string]bool{}} }
 
-func (l *locks) exclusive(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if readOnly(req) {
-		return next(ctx, req)
-	}
+// csiMethods begins the names of the calls that are kept apart. Export processes
+// and the Openings service know best what may run beside what.
+const csiMethods = "/csi.v1."
+
+func (l *locks) exclusive(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	key := subject(req)
-	if key == "" {
+	if key == "" || readOnly(req) || !strings.HasPrefix(info.FullMethod, csiMethods) {
 		return next(ctx, req)
 	}
 	if !l.take(key) {
@@ -69,14 +69,11 @@ func subject(req any) string {
 	return ""
 }
 
-// readOnly reports whether a request changes nothing. Reports of an export
-// process are compared and swapped by the catalog; they must not be refused
-// because the controller is busy with the volume, which may be waiting for them.
+// readOnly reports whether a request changes nothing.
 func readOnly(req any) bool {
 	switch req.(type) {
 	case *csi.ValidateVolumeCapabilitiesRequest, *csi.ControllerGetVolumeRequest, *csi.ListSnapshotsRequest, *csi.GetSnapshotRequest,
-		*csi.NodeGetVolumeStatsRequest, *csi.NodeGetVolumeHealthRequest,
-		*wire.ConfirmRequest, *wire.PublishedRequest, *wire.ClosedRequest:
+		*csi.NodeGetVolumeStatsRequest, *csi.NodeGetVolumeHealthRequest:
 		return true
 	}
 	return false
