@@ -128,7 +128,7 @@ var oneOrigin = append([]byte{1, 0, 1}, make([]byte, 16)...)
 func TestRefusalsBehindARightChecksum(t *testing.T) {
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	// No pages, and one recent entry: chunk 5 has a base of generation 3.
-	recent := join(oneOrigin, []byte{1, 5, 1, 0, 6})
+	recent := join(oneOrigin, []byte{1, 5, 0, 0, 1, 0, 0, 0, 0, 0, 3})
 	good := rootBody(join(oneContainer, []byte{0, 0}, recent)...)
 	if r, err := DecodeRoot(rootAt, envelope('r', 1, rootAt, good)); err != nil || r.recent.count() != 1 {
 		t.Fatal(err)
@@ -145,13 +145,15 @@ func TestRefusalsBehindARightChecksum(t *testing.T) {
 		"container twice":          envelope('r', 1, rootAt, rootBody(2, 1, 'c', 0, 1, 'c', 0, 0, 0, 0, 0)),
 		"origin of no container":   envelope('r', 1, rootAt, rootBody(join([]byte{0, 0, 0}, recent)...)),
 		"origin that is not used":  envelope('r', 1, rootAt, rootBody(join(oneContainer, oneOrigin, []byte{0, 0, 0})...)),
-		"origin twice":             envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0, 2}, oneOrigin[1:], oneOrigin[1:], []byte{2, 5, 0, 1, 1, 0, 1, 6, 6})...)),
+		"origin twice":             envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0, 2}, oneOrigin[1:], oneOrigin[1:], []byte{1, 5, 1, 0, 1, 0, 0, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 3})...)),
 		"page of no origin":        envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0}, page, []byte{0, 0})...)),
 		"page beyond the size":     envelope('r', 1, rootAt, rootBody(join(oneContainer, oneOrigin, []byte{1, 1, 0, 9}, make([]byte, 32), []byte{0, 0})...)),
-		"chunk beyond the size":    envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 0x80, 8, 1, 0, 6})...)),
-		"too many patches":         envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 5, 18})...)),
-		"generation below zero":    envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 5, 1, 0, 5})...)),
-		"more recent than allowed": envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, []byte{0}, binary.AppendUvarint(nil, maxRecent+1), make([]byte, 2*maxRecent+2))...)),
+		"chunk beyond the size":    envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 0x80, 8, 0, 0, 1, 0, 0, 0, 0, 0, 3})...)),
+		"too many patches":         envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 5, 9}, make([]byte, 80))...)),
+		"base in a pack":           envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 5, 0, 0, 1, 0, 1, 0, 0, 0, 3})...)),
+		"base of no origin":        envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 5, 1, 0, 2, 0, 0, 0, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 3})...)),
+		"patch of no origin":       envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{1, 5, 1, 0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3})...)),
+		"more recent than allowed": envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, []byte{0}, binary.AppendUvarint(nil, maxRecent+1), make([]byte, 10*maxRecent+10))...)),
 	} {
 		if _, err := DecodeRoot(rootAt, bad); !errors.Is(err, chunks.ErrDamaged) {
 			t.Errorf("%s: %v", what, err)
@@ -212,7 +214,7 @@ func FuzzPage(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(fields.Bytes(fields.Len()))
-	f.Add(append(oneOrigin, 1, 5, 3, 0, 6, 0, 4, 1))
+	f.Add(append(oneOrigin, 1, 5, 1, 0, 1, 0, 0, 0, 0, 0, 3, 0, 1, 0, 2, 0, 0, 0, 4))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := strict.NewReader(body)
 		list := readEntries(r, containers, PageChunks, PageChunks, false)

@@ -63,16 +63,17 @@
 //	  entries         the recent ones, at most 2048
 //
 //	entries, by column, all sorted by chunk:
-//	  uvarint ...     origins, each used, in the order of first use
+//	  uvarint ...     origins: count, then each, all used, in the order of first use
 //	  uvarint         number of entries
 //	  uvarint ...     chunk, minus one more than that of the entry before
-//	  uvarint ...     number of patches * 2, plus 1 if there is a base; 0, which
-//	                  is a chunk of zeros, only among recent entries
-//	  uvarint ...     bases: index of the origin
-//	  varint ...      bases: generation, minus that of the base before of that origin
-//	  uvarint ...     patches: index of the origin
-//	  varint ...      patches: generation, minus that of the patch before of that origin
-//	  uvarint ...     patches: number of the pack in its generation
+//	  uint8 ...       number of patches
+//	  planes          base: an object, or 0. Without base and patches an entry is
+//	                  for a chunk of zeros, which only recent entries are.
+//	  planes          patches of all entries, oldest first: objects
+//
+//	object, a word of 64 bits: index of the origin plus one (16 bits), number of
+//	the pack in its generation, 0 for a base (16 bits), generation (32 bits)
+//	planes: the highest bytes of all words, then the next bytes of all, and so on
 //
 //	snapshot record:  string id, string source volume, place, uvarint size in bytes, time
 //	pin:              string child, place, time

@@ -70,6 +70,9 @@ func (s *entries) all() iter.Seq2[uint32, Entry] {
 	}
 }
 
+// zero reports whether the i-th entry is for a chunk of zeros.
+func (s *entries) zero(i int) bool { return s.bases[i] == 0 && s.first[i] == s.first[i+1] }
+
 // builder makes entries, which are added sorted by chunk and have been checked.
 type builder struct {
 	entries
@@ -88,15 +91,20 @@ func newBuilder(capacity int) *builder {
 }
 
 func (b *builder) add(chunk uint32, e Entry) {
-	b.chunks = append(b.chunks, chunk)
 	base := ref(0)
 	if !e.Base.IsZero() {
 		base = packRef(b.origin(e.Base.Origin), 0, e.Base.Gen)
 	}
-	b.bases = append(b.bases, base)
 	for _, p := range e.Patches {
 		b.patches = append(b.patches, packRef(b.origin(p.Origin), p.N, p.Gen))
 	}
+	b.finish(chunk, base)
+}
+
+// finish adds an entry whose patches have been added.
+func (b *builder) finish(chunk uint32, base ref) {
+	b.chunks = append(b.chunks, chunk)
+	b.bases = append(b.bases, base)
 	b.first = append(b.first, uint32(len(b.patches)))
 }
 
@@ -109,33 +117,66 @@ func (b *builder) origin(o Origin) int {
 	return i
 }
 
+// copier adds entries of others to a builder.
+type copier struct {
+	to      *builder
+	from    *entries
+	origins []int // in to, of those in from; -1: not needed yet
+}
+
+func (b *builder) copier(from *entries) copier {
+	return copier{to: b, from: from, origins: slices.Repeat([]int{-1}, len(from.origins))}
+}
+
+// add adds the i-th entry as that of chunk.
+func (c copier) add(chunk uint32, i int) {
+	base := c.ref(c.from.bases[i])
+	for _, p := range c.from.patches[c.from.first[i]:c.from.first[i+1]] {
+		c.to.patches = append(c.to.patches, c.ref(p))
+	}
+	c.to.finish(chunk, base)
+}
+
+// ref translates a reference.
+func (c copier) ref(r ref) ref {
+	if r == 0 {
+		return 0
+	}
+	o := r.origin()
+	if c.origins[o] < 0 {
+		c.origins[o] = c.to.origin(c.from.origins[o])
+	}
+	return packRef(c.origins[o], r.n(), r.gen())
+}
+
 // merge returns old with the entries of changes in place of its own, and of all
 // these the ones that keep wants.
-func merge(old, changes *entries, keep func(chunk uint32, e Entry) bool) *entries {
+func merge(old, changes *entries, keep func(chunk uint32, zero bool) bool) *entries {
 	b := newBuilder(old.count() + changes.count())
-	add := func(chunk uint32, e Entry) {
-		if keep(chunk, e) {
-			b.add(chunk, e)
+	add := func(c copier, i int) {
+		if chunk := c.from.chunks[i]; keep(chunk, c.from.zero(i)) {
+			c.add(chunk, i)
 		}
 	}
+	olds, news := b.copier(old), b.copier(changes)
 	i := 0
-	for chunk, e := range changes.all() {
+	for k, chunk := range changes.chunks {
 		for ; i < old.count() && old.chunks[i] < chunk; i++ {
-			add(old.chunks[i], old.at(i))
+			add(olds, i)
 		}
 		if i < old.count() && old.chunks[i] == chunk {
 			i++
 		}
-		add(chunk, e)
+		add(news, k)
 	}
 	for ; i < old.count(); i++ {
-		add(old.chunks[i], old.at(i))
+		add(olds, i)
 	}
 	return &b.entries
 }
 
 // notZero keeps what a page holds.
-func notZero(_ uint32, e Entry) bool { return !e.IsZero() }
+func notZero(_ uint32, zero bool) bool { return !zero }
 
 // dictionary numbers the containers of a root.
 type dictionary struct {
@@ -191,16 +232,6 @@ func readOrigins(r *strict.Reader, containers []Container) []Origin {
 	return list
 }
 
-// firstUse checks that n origins are all used, and in the order of their first
-// use, while it is called with each index in turn.
-type firstUse int
-
-func (f *firstUse) see(origin int) {
-	if origin == int(*f) {
-		*f++
-	}
-}
-
 // append writes s by column.
 func (s *entries) append(b []byte, d *dictionary) []byte {
 	b = appendOrigins(b, d, s.origins)
@@ -211,33 +242,17 @@ func (s *entries) append(b []byte, d *dictionary) []byte {
 		next = chunk + 1
 	}
 	for i := range s.chunks {
-		head := uint64(s.first[i+1]-s.first[i]) * 2
-		if s.bases[i] != 0 {
-			head++
-		}
-		b = binary.AppendUvarint(b, head)
+		b = append(b, byte(s.first[i+1]-s.first[i]))
 	}
-	b = s.appendRefs(b, s.bases)
-	b = s.appendRefs(b, s.patches)
-	for _, p := range s.patches {
-		b = binary.AppendUvarint(b, p.n())
-	}
-	return b
+	return appendPlanes(appendPlanes(b, s.bases), s.patches)
 }
 
-// appendRefs writes origins and generations of those refs that are not zero.
-func (s *entries) appendRefs(b []byte, refs []ref) []byte {
-	for _, r := range refs {
-		if r != 0 {
-			b = binary.AppendUvarint(b, uint64(r.origin()))
-		}
-	}
-	last := make([]int64, len(s.origins))
-	for _, r := range refs {
-		if r != 0 {
-			gen := int64(r.gen())
-			b = binary.AppendVarint(b, gen-last[r.origin()])
-			last[r.origin()] = gen
+// appendPlanes writes the highest bytes of all refs, then the next ones, and so
+// on: neighbours are alike in most of their bytes, which compresses well.
+func appendPlanes(b []byte, refs []ref) []byte {
+	for shift := 56; shift >= 0; shift -= 8 {
+		for _, r := range refs {
+			b = append(b, byte(r>>shift))
 		}
 	}
 	return b
@@ -246,80 +261,71 @@ func (s *entries) appendRefs(b []byte, refs []ref) []byte {
 // readEntries reads at most most entries of chunks below limit.
 func readEntries(r *strict.Reader, containers []Container, most int, limit uint64, zeros bool) *entries {
 	s := &entries{origins: readOrigins(r, containers)}
-	count := r.Count(most, 2)
-	s.chunks, s.bases, s.first = make([]uint32, count), make([]ref, count), make([]uint32, count+1)
+	count := r.Count(most, 10)
+	s.chunks, s.first = make([]uint32, count), make([]uint32, count+1)
 	next := uint64(0)
 	for i := range s.chunks {
 		chunk := next + r.Uvarint(limit)
 		if chunk >= limit {
 			r.Fail("chunk %d of %d", chunk, limit)
-			return s
+			break
 		}
 		s.chunks[i], next = uint32(chunk), chunk+1
 	}
-	bases := 0
-	for i := range s.bases {
-		head := r.Uvarint(MaxPatches*2 + 1)
-		if head == 0 && !zeros {
-			r.Fail("an entry for zeros")
-			return s
+	for i, n := range r.Bytes(count) {
+		if n > MaxPatches {
+			r.Fail("%d patches", n)
+			break
 		}
-		s.first[i+1] = s.first[i] + uint32(head/2)
-		if head%2 == 1 {
-			s.bases[i] = 1 // an object, which one is read below
-			bases++
-		}
+		s.first[i+1] = s.first[i] + uint32(n)
 	}
-	patches := int(s.first[count])
-	list := s.readRefs(r, bases)
-	s.patches = s.readRefs(r, patches)
-	for i := range s.patches {
-		s.patches[i] |= ref(r.Uvarint(maxPack) << 32)
-	}
-	if r.Err() != nil {
-		return s
-	}
-	var used firstUse
-	for i := range s.bases {
-		if s.bases[i] != 0 {
-			s.bases[i], list = list[0], list[1:]
-			used.see(s.bases[i].origin())
-		}
-		for _, p := range s.patches[s.first[i]:s.first[i+1]] {
-			used.see(p.origin())
-		}
-	}
-	if int(used) != len(s.origins) {
-		r.Fail("%d origins, of which %d are used in order", len(s.origins), used)
+	s.bases = readPlanes(r, count)
+	s.patches = readPlanes(r, int(s.first[count]))
+	if r.Err() == nil {
+		s.check(r, zeros)
 	}
 	return s
 }
 
-// readRefs is the inverse of appendRefs.
-func (s *entries) readRefs(r *strict.Reader, count int) []ref {
-	if count > r.Len()/2 {
-		r.Fail("%d objects in %d bytes", count, r.Len())
+// readPlanes is the inverse of appendPlanes.
+func readPlanes(r *strict.Reader, count int) []ref {
+	planes := r.Bytes(8 * count)
+	if planes == nil {
 		return nil
 	}
 	refs := make([]ref, count)
-	for i := range refs {
-		origin := int(r.Uvarint(maxOrigins))
-		if origin >= len(s.origins) {
-			r.Fail("origin %d of %d", origin, len(s.origins))
-			return nil
+	for ; len(planes) > 0; planes = planes[count:] {
+		for i, b := range planes[:count] {
+			refs[i] = refs[i]<<8 | ref(b)
 		}
-		refs[i] = packRef(origin, 0, 0)
-	}
-	last := make([]int64, len(s.origins))
-	for i := range refs {
-		origin := refs[i].origin()
-		gen := last[origin] + r.Varint()
-		if gen < 0 || gen > maxGen {
-			r.Fail("generation %d", gen)
-			return nil
-		}
-		refs[i] |= ref(gen)
-		last[origin] = gen
 	}
 	return refs
+}
+
+// check refuses references to nothing, and more than one form of the same
+// entries: origins are all used, and in the order of their first use.
+func (s *entries) check(r *strict.Reader, zeros bool) {
+	used := 0
+	see := func(p ref) {
+		if p.origin() < 0 || p.origin() >= len(s.origins) {
+			r.Fail("origin %d of %d", p.origin(), len(s.origins))
+		}
+		if p.origin() == used {
+			used++
+		}
+	}
+	for i, b := range s.bases {
+		if b != 0 {
+			see(b)
+		}
+		if b.n() != 0 || s.zero(i) && !zeros {
+			r.Fail("an impossible base %#x", b)
+		}
+		for _, p := range s.patches[s.first[i]:s.first[i+1]] {
+			see(p)
+		}
+	}
+	if used != len(s.origins) {
+		r.Fail("%d origins, of which %d are used in order", len(s.origins), used)
+	}
 }

@@ -225,8 +225,7 @@ func (r *Root) readPages(f *strict.Reader) {
 	origins := readOrigins(f, r.Containers)
 	pages := pageCount(r.State.Size)
 	r.pages = make([]pageRef, 0, f.Count(pages, 3+sha256.Size))
-	var used firstUse
-	next := 0
+	used, next := 0, 0
 	for range cap(r.pages) {
 		p := pageRef{number: next + int(f.Uvarint(uint64(pages)))}
 		origin := int(f.Uvarint(maxOrigins))
@@ -235,11 +234,13 @@ func (r *Root) readPages(f *strict.Reader) {
 			f.Fail("page %d of %d, origin %d of %d", p.number, pages, origin, len(origins))
 			return
 		}
-		used.see(origin)
+		if origin == used {
+			used++
+		}
 		p.origin, next = origins[origin], p.number+1
 		r.pages = append(r.pages, p)
 	}
-	if int(used) != len(origins) {
+	if used != len(origins) {
 		f.Fail("%d origins, of which %d are used in order", len(origins), used)
 	}
 }

@@ -90,13 +90,12 @@ func (s *entries) byPage() map[int]*entries {
 	pages := make(map[int]*entries)
 	for start := 0; start < s.count(); {
 		number := s.chunks[start] / PageChunks
-		end := start
 		b := newBuilder(0)
-		for ; end < s.count() && s.chunks[end]/PageChunks == number; end++ {
-			b.add(s.chunks[end]%PageChunks, s.at(end))
+		c := b.copier(s)
+		for ; start < s.count() && s.chunks[start]/PageChunks == number; start++ {
+			c.add(s.chunks[start]%PageChunks, start)
 		}
 		pages[int(number)] = &b.entries
-		start = end
 	}
 	return pages
 }

@@ -66,9 +66,9 @@ func (t *Table) update(ctx context.Context, c Change) (*Update, error) {
 		pages: make([]*page, pageCount(c.State.Size)),
 	}
 	copy(next.pages, t.pages)
-	next.recent = merge(t.recent, changes, func(chunk uint32, e Entry) bool {
+	next.recent = merge(t.recent, changes, func(chunk uint32, zero bool) bool {
 		// Zeros are news only to a page that may say otherwise.
-		return !e.IsZero() || next.pages[chunk/PageChunks] != nil
+		return !zero || next.pages[chunk/PageChunks] != nil
 	})
 	u := &Update{Table: next}
 	d := newDictionary(t.containers)
@@ -147,7 +147,7 @@ func (u *Update) writePages(ctx context.Context, c Change, d *dictionary) error 
 		left -= byPage[number].count()
 		delete(byPage, number)
 	}
-	t.recent = merge(t.recent, &entries{}, func(chunk uint32, _ Entry) bool {
+	t.recent = merge(t.recent, &entries{}, func(chunk uint32, _ bool) bool {
 		return byPage[int(chunk/PageChunks)] != nil
 	})
 	return nil
