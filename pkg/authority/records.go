@@ -25,6 +25,9 @@ type Volume struct {
 	Binding *Binding `json:"binding,omitempty"`
 	// Opening is the last epoch that was given out; its number never falls.
 	Opening Opening `json:"opening"`
+	// Ended lists the journals of the last epochs before that one, newest first:
+	// a request of one of them that arrives late is not taken for a new journal.
+	Ended []Ended `json:"ended,omitempty"`
 	// Head is the newest root recorded; nil for a blank volume. A clone's first
 	// head is its origin's root, in the origin's container.
 	Head *Root `json:"head,omitempty"`
@@ -84,6 +87,12 @@ type Opening struct {
 	Endpoint string      `json:"endpoint,omitempty"` // where its export process answers
 	Open     bool        `json:"open,omitempty"`     // the journal may hold what no root holds
 	Lost     bool        `json:"lost,omitempty"`     // ended without its node: the journal is fenced off
+}
+
+// Ended is a journal whose epoch has ended.
+type Ended struct {
+	Journal string `json:"journal"`
+	Lost    bool   `json:"lost,omitempty"` // as in Opening
 }
 
 // Recovery is the end of an epoch whose node could not hand it over.

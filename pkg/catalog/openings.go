@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
@@ -107,6 +108,9 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	if err := boundTo(v, r.Node); err != nil {
 		return Opening{}, err
 	}
+	if err := ended(v, r.Journal); err != nil {
+		return Opening{}, err
+	}
 	if v.Opening.Open && v.Opening.Journal != r.Journal {
 		if v, err = c.endLost(ctx, v); err != nil {
 			return Opening{}, err
@@ -133,6 +137,27 @@ func boundTo(v authority.Volume, node string) error {
 	return nil
 }
 
+// endedKept is how many ended journals a record remembers: more than can be on
+// their way through the network at a time.
+const endedKept = 8
+
+// ended reports how the epoch of a journal has ended; nil if it has not, or is
+// not remembered.
+func ended(v authority.Volume, journal string) error {
+	lost := v.Opening.Lost
+	if v.Opening.Journal != journal || v.Opening.Open {
+		i := slices.IndexFunc(v.Ended, func(e authority.Ended) bool { return e.Journal == journal })
+		if i < 0 {
+			return nil
+		}
+		lost = v.Ended[i].Lost
+	}
+	if lost {
+		return ErrFenced
+	}
+	return ErrClosed
+}
+
 // open records that a journal's epoch is open: the one it has, or the next.
 func (c *Catalog) open(ctx context.Context, seen authority.Volume, r Confirmation) (authority.Volume, error) {
 	if seen.Opening.Journal != r.Journal {
@@ -151,12 +176,15 @@ func (c *Catalog) open(ctx context.Context, seen authority.Volume, r Confirmatio
 		case o.Journal == r.Journal && o.Open:
 			o.Endpoint = r.Endpoint
 			return nil
-		case o.Journal == r.Journal && o.Lost:
-			return ErrFenced
-		case o.Journal == r.Journal:
-			return ErrClosed
 		case o.Epoch != seen.Opening.Epoch:
 			return ErrBusy // another controller gave out the number that was looked for
+		}
+		if err := ended(*v, r.Journal); err != nil {
+			return err
+		}
+		if !o.Epoch.IsZero() {
+			v.Ended = append([]authority.Ended{{Journal: o.Journal, Lost: o.Lost}}, v.Ended...)
+			v.Ended = v.Ended[:min(len(v.Ended), endedKept)]
 		}
 		*o = authority.Opening{
 			Epoch: ident.NewEpoch(o.Epoch.Number + 1), Journal: r.Journal,

@@ -87,7 +87,7 @@ func (c *Catalog) take(ctx context.Context, s authority.Snapshot) (authority.Sna
 
 // record is the object s/<id> of a snapshot whose cut is decided.
 func record(s authority.Snapshot) snapshots.Record {
-	r := snapshots.Record{ID: s.ID, Source: s.Source, Container: s.Container, Size: s.Size, Created: s.Created}
+	r := snapshots.Record{ID: s.ID, Source: s.Source, Size: s.Size, Created: s.Created}
 	if s.Root != nil {
 		r.Container, r.Root = s.Root.Container, ref(*s.Root)
 	}

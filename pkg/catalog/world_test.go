@@ -24,9 +24,8 @@ const (
 	mib     = 1 << 20
 )
 
-// world is a store, an authority on disk, nodes, and a controller. Everything
-// but the nodes' journals is real; the nodes write roots as exports do, with a
-// line of text for each chunk.
+// world is a store, an authority, nodes, and a controller. The nodes write roots
+// as exports do, with a line of text for each chunk, and have no journals.
 type world struct {
 	*catalog.Catalog
 	t         *testing.T
@@ -39,10 +38,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	a, err := authority.OpenFile(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := &authoritytest.Memory{}
 	w := &world{t: t, ctx: t.Context(), store: swifttest.NewStore(t), authority: a, clock: time.Now}
 	w.nodes = &nodes{world: w, exports: map[string]*export{}}
 	w.Catalog = w.controller(a, w.store)

@@ -51,6 +51,7 @@ func recordsComeBackWhole(t *testing.T, open func() authority.Authority) {
 		Origin:    &authority.Origin{Snapshot: ident.NewSnapshot(), Chosen: true, Root: &root, Pinned: []ident.Volume{ident.NewVolume()}},
 		Binding:   &authority.Binding{Node: "n", ReadOnly: true},
 		Opening:   authority.Opening{Epoch: root.Epoch, Journal: "j", Node: "n", Endpoint: "unix:///x", Open: true, Lost: true},
+		Ended:     []authority.Ended{{Journal: "i", Lost: true}},
 		Head:      &root,
 		Recovered: &authority.Recovery{Epoch: root.Epoch, Node: "n", At: date, Newest: date},
 	})

@@ -1,0 +1,314 @@
+package catalog_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/authority/authoritytest"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+var (
+	modelSeed  = flag.Uint64("model.seed", 0, "run the catalog's model with this seed only")
+	modelRuns  = flag.Int("model.runs", 4, "how many seeds the catalog's model runs")
+	modelSteps = flag.Int("model.steps", 80, "steps of each run")
+)
+
+// TestModel creates, writes, snapshots, clones, abandons and deletes at random,
+// with controllers that die in any step and whose calls another one repeats much
+// later or never. Whatever is visible holds what it should at any time, and when
+// all is deleted nothing is left.
+func TestModel(t *testing.T) {
+	seeds := []uint64{*modelSeed}
+	if *modelSeed == 0 {
+		seeds = seeds[:0]
+		for range *modelRuns {
+			seeds = append(seeds, rand.Uint64())
+		}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			m := &model{world: newWorld(t), random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
+			for range *modelSteps {
+				m.step()
+			}
+			m.end()
+		})
+	}
+}
+
+// content is what the chunks of a volume hold.
+type content = map[uint64]string
+
+// model is what the world must look like. Its methods on the world fail the test.
+type model struct {
+	*world
+	random    *rand.Rand
+	names     int
+	volumes   map[string]*thing // by name, as all visible ones
+	snapshots map[string]*thing
+	pending   []*pending
+	log       []string
+}
+
+// thing is a volume or a snapshot.
+type thing struct {
+	id      string
+	content content
+	export  *export // of an attached volume
+}
+
+// pending is a call that died: it is repeated until it answers.
+type pending struct {
+	repeat func(c *catalog.Catalog) error
+	done   func(err error)
+	// source is what the call reads; holds grows with it while the call is
+	// pending: each content since the first try is a right answer.
+	source *thing
+	holds  []content
+}
+
+func (m *model) say(format string, args ...any) {
+	m.log = append(m.log, fmt.Sprintf(format, args...))
+}
+
+// fail prints how the run got here.
+func (m *model) fail(format string, args ...any) {
+	m.t.Helper()
+	for _, line := range m.log {
+		m.t.Log(line)
+	}
+	m.t.Fatalf(format, args...)
+}
+
+func (m *model) name(kind string) string {
+	m.names++
+	return fmt.Sprintf("%s-%d", kind, m.names)
+}
+
+// pick returns a random element, in an order that only the seed decides.
+func pick[V any](m *model, from map[string]V) (string, V) {
+	var none V
+	if len(from) == 0 {
+		return "", none
+	}
+	name := slices.Sorted(maps.Keys(from))[m.random.IntN(len(from))]
+	return name, from[name]
+}
+
+// call runs p now, in a controller that may die.
+func (m *model) call(p *pending) {
+	c, crash := m.Catalog, (*authoritytest.Crash)(nil)
+	if m.random.IntN(2) == 0 {
+		c, crash = m.dying(m.random.IntN(12), m.random.IntN(2) == 0)
+	}
+	if p.source != nil {
+		p.holds = append(p.holds, maps.Clone(p.source.content))
+	}
+	err := p.repeat(c)
+	if crash != nil && crash.Happened() {
+		m.say("  the controller died")
+		m.pending = append(m.pending, p)
+		return
+	}
+	p.done(err)
+}
+
+func (m *model) step() {
+	name, v := pick(m, m.volumes)
+	snapName, s := pick(m, m.snapshots)
+	switch op := m.random.IntN(16); {
+	case v == nil || op == 0:
+		name := m.name("volume")
+		m.say("create %s", name)
+		m.create(catalog.VolumeSpec{Name: name, Required: 64 * mib}, nil)
+	case op == 1:
+		clone := m.name("clone")
+		m.say("clone %s as %s", name, clone)
+		m.create(from(clone, ident.Volume(v.id)), v)
+	case op == 2 && s != nil:
+		restored := m.name("restored")
+		m.say("restore %s as %s", snapName, restored)
+		m.create(from(restored, ident.Snapshot(s.id)), s)
+	case op <= 4:
+		m.snap(m.name("snapshot"), name, v)
+	case op <= 8:
+		m.write(name, v)
+	case op == 9 && v.export != nil:
+		m.say("detach %s", name)
+		m.detach(v.export)
+		v.export = nil
+	case op == 10 && v.export != nil:
+		m.say("lose the node of %s", name)
+		m.nodes.setDown(v.export.node, true)
+		m.check(m.Abandon(m.ctx, ident.Volume(v.id)))
+		m.nodes.setDown(v.export.node, false)
+		v.export = nil
+	case op == 11 && v.export == nil:
+		m.say("delete %s", name)
+		delete(m.volumes, name)
+		m.call(&pending{
+			repeat: func(c *catalog.Catalog) error { return c.DeleteVolume(m.ctx, ident.Volume(v.id)) },
+			done:   m.check,
+		})
+	case op == 12 && s != nil:
+		m.say("delete %s", snapName)
+		delete(m.snapshots, snapName)
+		m.call(&pending{
+			repeat: func(c *catalog.Catalog) error { return c.DeleteSnapshot(m.ctx, ident.Snapshot(s.id)) },
+			done:   m.check,
+		})
+	case op == 13:
+		m.say("sweep")
+		m.call(&pending{
+			repeat: func(c *catalog.Catalog) error { _, err := c.Sweep(m.ctx); return err },
+			done:   m.check,
+		})
+		m.verify()
+	case op >= 14 && len(m.pending) > 0:
+		i := m.random.IntN(len(m.pending))
+		p := m.pending[i]
+		m.pending = slices.Delete(m.pending, i, i+1)
+		m.say("repeat a call that died")
+		m.call(p)
+	}
+}
+
+// create makes a volume from source, or an empty one.
+func (m *model) create(spec catalog.VolumeSpec, source *thing) {
+	p := &pending{source: source}
+	var v authority.Volume
+	p.repeat = func(c *catalog.Catalog) (err error) {
+		v, err = c.CreateVolume(m.ctx, spec)
+		return err
+	}
+	p.done = func(err error) {
+		if m.gone(err, source) {
+			return
+		}
+		m.volumes[spec.Name] = &thing{id: string(v.ID), content: m.oneOf(spec.Name, v.Head, p.holds)}
+	}
+	m.call(p)
+}
+
+func (m *model) snap(name, volume string, v *thing) {
+	m.say("snapshot %s of %s", name, volume)
+	p := &pending{source: v}
+	var s authority.Snapshot
+	p.repeat = func(c *catalog.Catalog) (err error) {
+		s, err = c.CreateSnapshot(m.ctx, name, ident.Volume(v.id))
+		return err
+	}
+	p.done = func(err error) {
+		if errors.Is(err, catalog.ErrLost) {
+			m.say("  the cut was lost")
+			list, err := m.authority.Snapshots().List(m.ctx, "", 1000)
+			m.check(err)
+			for _, row := range list {
+				if row.Value.Name == name {
+					m.check(m.DeleteSnapshot(m.ctx, row.Value.ID))
+				}
+			}
+			return
+		}
+		if m.gone(err, v) {
+			return
+		}
+		m.snapshots[name] = &thing{id: string(s.ID), content: m.oneOf(name, s.Root, p.holds)}
+	}
+	m.call(p)
+}
+
+// gone reports that a call failed as its source was deleted before it was
+// repeated; it fails the test for any other error.
+func (m *model) gone(err error, source *thing) bool {
+	m.t.Helper()
+	if err == nil {
+		return false
+	}
+	live := false
+	for _, all := range []map[string]*thing{m.volumes, m.snapshots} {
+		for _, t := range all {
+			live = live || t == source
+		}
+	}
+	if !errors.Is(err, catalog.ErrNotFound) || live || source == nil {
+		m.fail("%v", err)
+	}
+	return true
+}
+
+// oneOf checks that a root holds one of the contents that it may hold.
+func (m *model) oneOf(name string, r *authority.Root, want []content) content {
+	m.t.Helper()
+	have := m.content(r)
+	if len(want) == 0 {
+		want = []content{{}}
+	}
+	for _, w := range want {
+		if maps.Equal(w, have) {
+			return have
+		}
+	}
+	m.fail("%s holds %v, want one of %v", name, have, want)
+	return nil
+}
+
+func (m *model) write(name string, v *thing) {
+	if v.export == nil {
+		m.say("attach %s", name)
+		v.export = m.attach(ident.Volume(v.id), fmt.Sprintf("n%d", m.random.IntN(3)))
+	}
+	chunk, text := uint64(m.random.IntN(4)), fmt.Sprintf("%s %d", name, m.random.Uint32())
+	m.say("write %q to chunk %d of %s", text, chunk, name)
+	m.check(v.export.write(m.ctx, chunk, text))
+	v.content = maps.Clone(v.export.content)
+	for _, p := range m.pending {
+		if p.source == v {
+			p.holds = append(p.holds, v.content)
+		}
+	}
+	if m.random.IntN(2) == 0 {
+		m.check(m.Published(m.ctx, v.export.report()))
+	}
+}
+
+// verify reads everything that is visible.
+func (m *model) verify() {
+	m.t.Helper()
+	for name, v := range m.volumes {
+		got, err := m.GetVolume(m.ctx, ident.Volume(v.id))
+		m.check(err)
+		head := got.Head
+		if v.export != nil {
+			head = v.export.head
+		}
+		m.oneOf(name, head, []content{v.content})
+	}
+	for name, s := range m.snapshots {
+		got, err := m.GetSnapshot(m.ctx, ident.Snapshot(s.id))
+		m.check(err)
+		m.oneOf(name, got.Root, []content{s.content})
+	}
+}
+
+// end repeats some calls that died, leaves others for ever, and deletes all.
+func (m *model) end() {
+	for _, p := range m.pending {
+		m.say("repeat a call that died")
+		p.done(p.repeat(m.Catalog))
+	}
+	m.verify()
+	m.sweep()
+	m.verify()
+	m.deleteAll()
+	m.empty()
+}
