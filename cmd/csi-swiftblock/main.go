@@ -45,6 +45,6 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})))
 		return nil
 	}
-	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand(), demoCommand(), swiftServerCommand())
+	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand(), imageCommand(), demoCommand(), swiftServerCommand())
 	return c
 }
