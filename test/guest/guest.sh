@@ -11,7 +11,7 @@
 #   -s DIR     the directory that is /share in the guest, and the command's working
 #              directory (default: the repository)
 #   -d SIZE    size of the disk at /var/lib/csi-swiftblock: ext4, sparse, new, gone after
-#              the run (default 8G)
+#              the run (default 64G)
 #   -m SIZE    memory (default 1G)
 #   -t SECONDS time limit of the command (default 600)
 #   -l FILE    where the guest's kernel log goes
@@ -50,7 +50,7 @@ net() {
 }
 
 run() {
-	local share limit=600 memory=1G disk=8G kernel_log='' netns='' option
+	local share limit=600 memory=1G disk=64G kernel_log='' netns='' option
 	share=$(dirname "$(dirname "$here")")
 	while getopts s:d:m:t:l:n: option; do
 		case $option in

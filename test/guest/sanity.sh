@@ -23,7 +23,7 @@ await() {
 
 mkdir -p "$logs" $sockets
 begin swift-server --dir $state/swift
-begin controller --authority $state/authority
+begin controller --authority $state/authority --nodes guest
 await openings
 begin export --node guest --state $state/export
 await export
