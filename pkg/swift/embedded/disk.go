@@ -170,7 +170,7 @@ func (d *disk) createContainer(name string) (bool, error) {
 		return false, err
 	}
 	dir := filepath.Join(d.containersDir(), fileName(name))
-	if err := d.rename(aside, dir); err != nil {
+	if err := d.rename(aside, dir, d.containersDir()); err != nil {
 		return false, err
 	}
 	d.containers[name] = newContainer(name, dir)
@@ -195,7 +195,7 @@ func (d *disk) deleteContainer(name string) error {
 		return errNotEmpty
 	}
 	aside := filepath.Join(d.asideDir(), fileName(name))
-	if err := d.rename(c.dir, aside); err != nil {
+	if err := d.rename(c.dir, aside, d.containersDir()); err != nil {
 		return err
 	}
 	c.gone = true
@@ -249,7 +249,7 @@ func (d *disk) commit(c *container, m meta, aside string, ifNoneMatch bool) erro
 	if err := c.mayPut(m.name, ifNoneMatch); err != nil {
 		return err
 	}
-	if err := d.rename(aside, filepath.Join(c.dir, fileName(m.name))); err != nil {
+	if err := d.rename(aside, filepath.Join(c.dir, fileName(m.name)), c.dir); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -338,12 +338,13 @@ func (d *disk) writeFile(path string, b []byte) error {
 	return errors.Join(err, d.sync(f), f.Close())
 }
 
-// rename moves a file or directory and syncs both directories.
-func (d *disk) rename(from, to string) error {
+// rename moves a file or directory and syncs one of the two directories. The
+// other is aside, where anything may be found at start.
+func (d *disk) rename(from, to, synced string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return errors.Join(d.syncDir(filepath.Dir(from)), d.syncDir(filepath.Dir(to)))
+	return d.syncDir(synced)
 }
 
 func (d *disk) sync(f *os.File) error {
