@@ -18,7 +18,7 @@ import (
 var errAway = fmt.Errorf("the test says: %w", swift.ErrUnavailable)
 
 // waitFor waits until cond holds.
-func waitFor(t testing.TB, cond func() bool) {
+func waitFor(t tester, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

@@ -3,149 +3,34 @@ package volume
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
-	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
 
-// spy is a store that counts and, where a test says so, fails.
-type spy struct {
-	swift.Store
-
-	mu     sync.Mutex
-	puts   []put
-	bodies map[string][16]byte // of everything ever put, to see that names are not used again
-	reused []string
-	gets   []string                    // names
-	before func(op, name string) error // its error is the request's
-	after  func(op, name string) error // its error hides that the request succeeded
-	damage func(name string, body []byte)
-	cut    func(name string, body []byte) []byte
-	swap   func(name string) string // read instead
-}
-
-type put struct {
-	name string
-	size int64
-}
-
-func (s *spy) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (string, error) {
-	if err := s.ask(s.before, "put", name); err != nil {
-		return "", err
-	}
-	etag, err := s.Store.Put(ctx, container, name, body, o)
-	if err == nil {
-		s.mu.Lock()
-		s.puts = append(s.puts, put{name, int64(len(body))})
-		if sum, ok := s.bodies[container+name]; ok && sum != md5.Sum(body) {
-			s.reused = append(s.reused, name)
-		}
-		if s.bodies == nil {
-			s.bodies = map[string][16]byte{}
-		}
-		s.bodies[container+name] = md5.Sum(body)
-		s.mu.Unlock()
-		err = s.ask(s.after, "put", name)
-	}
-	return etag, err
-}
-
-func (s *spy) Get(ctx context.Context, container, name string, o swift.GetOptions) (swift.Object, error) {
-	if err := s.ask(s.before, "get", name); err != nil {
-		return swift.Object{}, err
-	}
-	from := name
-	s.set(func(s *spy) {
-		if s.swap != nil {
-			from = s.swap(name)
-		}
-	})
-	obj, err := s.Store.Get(ctx, container, from, o)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil {
-		s.gets = append(s.gets, name)
-		obj.Body = bytes.Clone(obj.Body)
-		if s.damage != nil {
-			s.damage(name, obj.Body)
-		}
-		if s.cut != nil {
-			obj.Body = s.cut(name, obj.Body)
-		}
-	}
-	return obj, err
-}
-
-func (s *spy) Head(ctx context.Context, container, name string, o swift.HeadOptions) (swift.Info, error) {
-	if err := s.ask(s.before, "head", name); err != nil {
-		return swift.Info{}, err
-	}
-	return s.Store.Head(ctx, container, name, o)
-}
-
-func (s *spy) ask(hook func(op, name string) error, op, name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if hook == nil {
-		return nil
-	}
-	return hook(op, name)
-}
-
-// set changes a hook while requests run.
-func (s *spy) set(change func(*spy)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change(s)
-}
-
-// reset forgets what was counted.
-func (s *spy) reset() {
-	s.set(func(s *spy) { s.puts, s.gets = nil, nil })
-}
-
-// put returns the names and the bytes of what was put since the reset, fences
-// and the like excepted.
-func (s *spy) put() (names []string, total int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.puts {
-		names = append(names, p.name)
-		total += p.size
-	}
-	return names, total
-}
-
-// got returns the names that were read since the reset, looks for fences excepted.
-func (s *spy) got() (names []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, name := range s.gets {
-		if !strings.HasPrefix(name, chunks.FencePrefix) {
-			names = append(names, name)
-		}
-	}
-	return names
+// tester is what testing.T and rapid.T have in common.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Cleanup(func())
 }
 
 // rig is a volume and what it stands on, over openings, epochs and nodes.
 type rig struct {
 	*Volume
-	t         testing.TB
+	t         tester
 	ctx       context.Context
+	fs        delta.FS // nil: the machine's
+	root      string   // directory for journals
 	store     *spy
 	id        ident.Volume
 	container string
@@ -159,7 +44,10 @@ type rig struct {
 // newRig opens a blank volume of size bytes.
 func newRig(t testing.TB, size int64, tune func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, ctx: t.Context(), store: &spy{Store: swifttest.NewStore(t)}, size: size, tune: tune}
+	r := &rig{
+		t: t, ctx: t.Context(), store: &spy{Store: swifttest.NewStore(t)}, root: t.TempDir(),
+		size: size, tune: tune,
+	}
 	return r.start(nil)
 }
 
@@ -176,7 +64,7 @@ func (r *rig) start(head *snapshots.Root) *rig {
 // clone opens a new volume that continues root.
 func (r *rig) clone(root *snapshots.Root) *rig {
 	r.t.Helper()
-	c := &rig{t: r.t, ctx: r.ctx, store: r.store, size: r.size, tune: r.tune}
+	c := &rig{t: r.t, ctx: r.ctx, store: r.store, fs: r.fs, root: r.root, size: root.State.Size, tune: r.tune}
 	return c.start(root)
 }
 
@@ -184,7 +72,7 @@ func (r *rig) clone(root *snapshots.Root) *rig {
 func (r *rig) nextEpoch() {
 	r.t.Helper()
 	r.epoch = ident.NewEpoch(r.epoch.Number + 1)
-	r.dir = filepath.Join(r.t.TempDir(), r.epoch.String())
+	r.dir = filepath.Join(r.root, r.epoch.String())
 	r.open()
 }
 
@@ -196,7 +84,7 @@ func (r *rig) open() {
 
 func (r *rig) tryOpen() error {
 	r.t.Helper()
-	cfg := delta.Config{Dir: r.dir, SegmentSize: 1 << 20, Quota: 64 << 20, AllowAnyFS: true}
+	cfg := delta.Config{Dir: r.dir, FS: r.fs, SegmentSize: 1 << 20, Quota: 64 << 20, AllowAnyFS: true}
 	id := delta.Identity{Volume: r.id, Epoch: r.epoch}
 	journal, err := delta.Open(cfg, id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -286,7 +174,7 @@ func noise(seed uint64, n int) []byte {
 }
 
 // within fails the test if f does not return in good time.
-func within(t testing.TB, f func() error) error {
+func within(t tester, f func() error) error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- f() }()
@@ -299,7 +187,7 @@ func within(t testing.TB, f func() error) error {
 	}
 }
 
-func wantIs(t testing.TB, err, want error) {
+func wantIs(t tester, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("error %v, want %v", err, want)
