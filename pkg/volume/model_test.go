@@ -3,6 +3,7 @@ package volume
 import (
 	"encoding/binary"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -27,11 +28,12 @@ func encode(p []byte, id uint32, i int) {
 	if id == 0 {
 		return
 	}
-	rng := rand.NewPCG(uint64(id), uint64(i))
-	binary.LittleEndian.PutUint32(p, id)
-	for n := 4; n < len(p); n += 4 {
-		binary.LittleEndian.PutUint32(p[n:], uint32(rng.Uint64()))
+	word := uint64(id)<<32 | uint64(i)
+	for n := 0; n < len(p); n += 8 {
+		binary.LittleEndian.PutUint64(p[n:], word)
+		word *= 0x9e3779b97f4a7c15
 	}
+	binary.LittleEndian.PutUint32(p, id)
 }
 
 // subject is a volume and all the states it has been in.
@@ -130,11 +132,15 @@ type machine struct {
 }
 
 const (
-	modelSize = 20 * mib // 2.5 chunks
-	maxModel  = 28 * mib
+	modelSize  = 20 * mib // 2.5 chunks
+	maxModel   = 28 * mib
+	modelQuota = 16 * mib // of journals: some are sealed because they are half full
 )
 
 func TestModel(t *testing.T) {
+	if flag.Lookup("rapid.checks").Value.String() == "100" { // the default
+		flag.Set("rapid.checks", "20")
+	}
 	store := swifttest.NewStore(t)
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
@@ -142,7 +148,7 @@ func TestModel(t *testing.T) {
 		spy := &spy{Store: store}
 		spy.before = m.fault
 		spy.after = func(op, name string) error { return m.fault(op, "") }
-		r := &rig{t: t, ctx: t.Context(), store: spy, size: modelSize, root: "/"}
+		r := &rig{t: t, ctx: t.Context(), store: spy, size: modelSize, root: "/", quota: modelQuota}
 		r.fs = crashfs.New(rand.New(rand.NewPCG(seed, 1)))
 		m.add(r.start(nil), make(state, modelSize/512))
 		t.Repeat(map[string]func(*rapid.T){
@@ -288,6 +294,7 @@ func (m *machine) powerLoss(t *rapid.T) {
 func (m *machine) reattach(t *rapid.T) {
 	s := m.some(t)
 	s.head = s.close()
+	s.must(s.journal.Destroy())
 	s.nextEpoch()
 	s.durable, s.stored = len(s.past)-1, len(s.past)-1
 	m.cuts = append(m.cuts, cut{s.head, s.now()})
@@ -337,7 +344,7 @@ func (m *machine) clone(t *rapid.T) {
 		t.Skip("nothing to clone, or enough clones")
 	}
 	c := m.cuts[rapid.IntRange(0, len(m.cuts)-1).Draw(t, "cut")]
-	child := &rig{t: m.t, ctx: m.t.Context(), store: m.volumes[0].store, root: "/", size: c.root.State.Size}
+	child := &rig{t: m.t, ctx: m.t.Context(), store: m.volumes[0].store, root: "/", size: c.root.State.Size, quota: modelQuota}
 	child.fs = crashfs.New(rand.New(rand.NewPCG(uint64(len(m.volumes)), 3)))
 	m.add(child.start(c.root), c.state)
 }
@@ -360,14 +367,17 @@ func (m *machine) finish() {
 	for _, s := range m.volumes {
 		s.verify(0, len(s.now()))
 		s.head = s.close()
+		s.must(s.journal.Destroy())
 		s.nextEpoch()
 		s.verify(0, len(s.now()))
 		s.Stop()
+		s.must(s.journal.Destroy())
 	}
 	for _, c := range m.cuts[max(0, len(m.cuts)-3):] {
 		r := m.volumes[0].clone(c.root)
 		(&subject{rig: r, name: -1, past: []state{c.state}}).verify(0, len(c.state))
 		r.Stop()
+		r.must(r.journal.Destroy())
 	}
 	for _, z := range m.zombies {
 		if err := z.Err(); !errors.Is(err, ErrFenced) && !errors.Is(err, ErrClosed) {
@@ -375,4 +385,3 @@ func (m *machine) finish() {
 		}
 	}
 }
-

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -31,6 +32,7 @@ type rig struct {
 	ctx       context.Context
 	fs        delta.FS // nil: the machine's
 	root      string   // directory for journals
+	quota     int64    // of a journal; 0: 64 MiB
 	store     *spy
 	id        ident.Volume
 	container string
@@ -64,7 +66,7 @@ func (r *rig) start(head *snapshots.Root) *rig {
 // clone opens a new volume that continues root.
 func (r *rig) clone(root *snapshots.Root) *rig {
 	r.t.Helper()
-	c := &rig{t: r.t, ctx: r.ctx, store: r.store, fs: r.fs, root: r.root, size: root.State.Size, tune: r.tune}
+	c := &rig{t: r.t, ctx: r.ctx, store: r.store, fs: r.fs, root: r.root, quota: r.quota, size: root.State.Size, tune: r.tune}
 	return c.start(root)
 }
 
@@ -84,7 +86,7 @@ func (r *rig) open() {
 
 func (r *rig) tryOpen() error {
 	r.t.Helper()
-	cfg := delta.Config{Dir: r.dir, FS: r.fs, SegmentSize: 1 << 20, Quota: 64 << 20, AllowAnyFS: true}
+	cfg := delta.Config{Dir: r.dir, FS: r.fs, SegmentSize: 1 << 20, Quota: cmp.Or(r.quota, 64<<20), AllowAnyFS: true}
 	id := delta.Identity{Volume: r.id, Epoch: r.epoch}
 	journal, err := delta.Open(cfg, id)
 	if errors.Is(err, fs.ErrNotExist) {
