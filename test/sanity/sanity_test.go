@@ -6,10 +6,13 @@
 // memory. With SANITY_CONTROLLER and SANITY_NODE (paths of unix sockets) it is
 // whoever answers there, with a kernel's initiator behind it.
 //
+// SANITY_ACCESS=block uses the volumes as raw block devices.
+//
 //	go test -v ./test/sanity
 package sanity
 
 import (
+	"cmp"
 	"io"
 	"os"
 	"path/filepath"
@@ -33,6 +36,8 @@ func TestSanity(t *testing.T) {
 	config := sanity.NewTestConfig()
 	config.TestVolumeSize = volumeSize
 	config.TestVolumeExpandSize = 2 * volumeSize
+	config.TestVolumeParameters = map[string]string{"journalSize": "512Mi"} // is reserved when a volume is staged
+	config.TestVolumeAccessType = cmp.Or(os.Getenv("SANITY_ACCESS"), "mount")
 	config.IDGen = ids{}
 	paths := t.TempDir()
 	config.TargetPath = filepath.Join(paths, "target")
