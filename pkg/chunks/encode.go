@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/internal/strict"
 )
@@ -48,9 +49,19 @@ func EncodeChunk(at Location, data []byte, o Options) ([]byte, error) {
 	if IsZero(data) {
 		return nil, fmt.Errorf("%s: a chunk of zeros is not stored", at)
 	}
-	w := newWriter(at, KindChunk, Size, o)
+	w := newWriter(at, KindChunk, filled(data), o)
 	w.add(Extent{Chunk: name.Index, Len: Size, Data: data})
 	return w.finish(), nil
+}
+
+// filled returns the bytes of a chunk's frames that are not all zeros.
+func filled(data []byte) (n int) {
+	for frame := range slices.Chunk(data, FrameSize) {
+		if !IsZero(frame) {
+			n += FrameSize
+		}
+	}
+	return n
 }
 
 // EncodePack codes extents, sorted by (Chunk, Off) and disjoint, as the object
@@ -150,8 +161,9 @@ type writer struct {
 	end   uint32 // of the last frame in its chunk
 }
 
+// newWriter makes a writer of at most raw bytes of DATA, to which frames never
+// add; a footer takes a byte for 256 of them when they are full.
 func newWriter(at Location, kind Kind, raw int, o Options) *writer {
-	// Raw data is the largest that the frames can become.
 	return &writer{options: o, at: at, kind: kind, body: make([]byte, 0, raw+raw/256+4096)}
 }
 

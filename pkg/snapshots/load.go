@@ -11,22 +11,23 @@ import (
 
 // fetch reads an object that was written once. A replica may not have heard of
 // it yet, so all are asked before it counts as absent.
-func fetch(ctx context.Context, store swift.Store, at Location) ([]byte, error) {
-	object, err := store.Get(ctx, at.Container, at.Name, swift.GetOptions{})
-	if errors.Is(err, swift.ErrNotFound) {
-		object, err = store.Get(ctx, at.Container, at.Name, swift.GetOptions{Newest: true})
+func fetch(ctx context.Context, store swift.Store, at Location, o swift.GetOptions) (swift.Object, error) {
+	object, err := store.Get(ctx, at.Container, at.Name, o)
+	if errors.Is(err, swift.ErrNotFound) && !o.Newest {
+		o.Newest = true
+		object, err = store.Get(ctx, at.Container, at.Name, o)
 	}
-	return object.Body, err
+	return object, err
 }
 
 // LoadRoot fetches the root that ref names in container and verifies its hash.
 func LoadRoot(ctx context.Context, store swift.Store, container string, ref Ref) (*Root, error) {
 	at := Location{Container: container, Name: ref.Name()}
-	object, err := fetch(ctx, store, at)
+	object, err := fetch(ctx, store, at, swift.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
-	root, err := DecodeRoot(at, object)
+	root, err := DecodeRoot(at, object.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -39,19 +40,35 @@ func LoadRoot(ctx context.Context, store swift.Store, container string, ref Ref)
 // ReadIndex fetches and verifies the footer of the chunk or pack at, in one GET
 // as a rule.
 func ReadIndex(ctx context.Context, store swift.Store, at Location) (*chunks.Index, error) {
+	x, _, err := readTail(ctx, store, at)
+	return x, err
+}
+
+// readTail fetches as much of the end of a chunk or pack as its footer needs.
+func readTail(ctx context.Context, store swift.Store, at Location) (*chunks.Index, swift.Object, error) {
 	need := int64(chunks.TailGuess)
 	for {
-		object, err := store.Get(ctx, at.Container, at.Name, swift.GetOptions{Off: -need})
+		object, err := fetch(ctx, store, at, swift.GetOptions{Off: -need})
 		if err != nil {
-			return nil, err
+			return nil, object, err
 		}
-		index, err := chunks.ParseIndex(at, object.Size, object.Body)
+		x, err := chunks.ParseIndex(at, object.Size, object.Body)
 		short, ok := errors.AsType[*chunks.ShortTailError](err)
 		if !ok || short.Need <= need {
-			return index, err
+			return x, object, err
 		}
 		need = short.Need
 	}
+}
+
+// readWhole fetches a chunk or pack.
+func readWhole(ctx context.Context, store swift.Store, at Location) (*chunks.Index, swift.Object, error) {
+	object, err := fetch(ctx, store, at, swift.GetOptions{})
+	if err != nil {
+		return nil, object, err
+	}
+	x, err := chunks.ParseIndex(at, object.Size, object.Body)
+	return x, object, err
 }
 
 // Reach calls visit for every object that root needs: itself, its pages, and

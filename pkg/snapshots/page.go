@@ -40,11 +40,11 @@ func (p *page) load(ctx context.Context, store swift.Store, containers []Contain
 	if list := p.list.Load(); list != nil {
 		return list, nil
 	}
-	object, err := fetch(ctx, store, p.location())
+	object, err := fetch(ctx, store, p.location(), swift.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
-	list, err := decodePage(p.pageRef, object, containers)
+	list, err := decodePage(p.pageRef, object.Body, containers)
 	if err != nil {
 		return nil, damaged(p.location(), err)
 	}

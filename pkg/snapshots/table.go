@@ -62,23 +62,45 @@ func (t *Table) Entry(ctx context.Context, chunk uint64) (Entry, error) {
 // error ends it.
 func (t *Table) Entries(ctx context.Context) iter.Seq2[ChunkEntry, error] {
 	return func(yield func(ChunkEntry, error) bool) {
+		for p, err := range t.entries(ctx) {
+			if err != nil {
+				yield(ChunkEntry{}, err)
+				return
+			}
+			for e := range p.all {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// pageEntries are the entries of the chunks of one page, recent ones included.
+type pageEntries struct {
+	at  Location // of the page; zero if there is none
+	all iter.Seq[ChunkEntry]
+}
+
+// entries iterates over the pages, each of which may fail by itself.
+func (t *Table) entries(ctx context.Context) iter.Seq2[pageEntries, error] {
+	return func(yield func(pageEntries, error) bool) {
 		byPage := t.recent.byPage()
 		for number, p := range t.pages {
-			list, changes := &entries{}, byPage[number]
+			var found pageEntries
+			list, err := &entries{}, error(nil)
 			if p != nil {
-				var err error
-				if list, err = p.load(ctx, t.store, t.containers); err != nil {
-					yield(ChunkEntry{}, err)
-					return
-				}
+				found.at = p.location()
+				list, err = p.load(ctx, t.store, t.containers)
 			}
-			if changes != nil {
+			if changes := byPage[number]; err == nil && changes != nil {
 				list = merge(list, changes, notZero)
 			}
-			for chunk, e := range list.all() {
-				if !yield(ChunkEntry{Chunk: uint64(number)*PageChunks + uint64(chunk), Entry: e}, nil) {
-					return
-				}
+			if err == nil {
+				found.all = list.all(uint64(number) * PageChunks)
+			}
+			if !yield(found, err) {
+				return
 			}
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
@@ -15,6 +17,9 @@ import (
 // pages are written until no more than half of it are left, so that what pages
 // cost is shared by many generations.
 const maxRecent = 2048
+
+// parallelGets is how many objects are fetched at one time.
+const parallelGets = 8
 
 // Change describes the generation that follows a table.
 type Change struct {
@@ -61,9 +66,10 @@ func (t *Table) update(ctx context.Context, c Change) (*Update, error) {
 		return nil, err
 	}
 	next := &Table{
-		store: t.store,
-		size:  c.State.Size,
-		pages: make([]*page, pageCount(c.State.Size)),
+		store:      t.store,
+		size:       c.State.Size,
+		containers: t.containers,
+		pages:      make([]*page, pageCount(c.State.Size)),
 	}
 	copy(next.pages, t.pages)
 	next.recent = merge(t.recent, changes, func(chunk uint32, zero bool) bool {
@@ -136,15 +142,18 @@ func (u *Update) writePages(ctx context.Context, c Change, d *dictionary) error 
 	numbers := slices.SortedFunc(maps.Keys(byPage), func(a, b int) int {
 		return cmp.Or(byPage[b].count()-byPage[a].count(), a-b)
 	})
-	left := t.recent.count()
+	left, end := t.recent.count(), 0
+	for ; left > maxRecent/2; end++ {
+		left -= byPage[numbers[end]].count()
+	}
+	numbers = numbers[:end]
+	if err := t.loadPages(ctx, numbers); err != nil {
+		return err
+	}
 	for _, number := range numbers {
-		if left <= maxRecent/2 {
-			break
-		}
 		if err := u.writePage(ctx, c, d, number, byPage[number]); err != nil {
 			return err
 		}
-		left -= byPage[number].count()
 		delete(byPage, number)
 	}
 	t.recent = merge(t.recent, &entries{}, func(chunk uint32, _ bool) bool {
@@ -153,13 +162,28 @@ func (u *Update) writePages(ctx context.Context, c Change, d *dictionary) error 
 	return nil
 }
 
-// writePage writes a new version of a page.
+// loadPages fetches some pages, several at a time.
+func (t *Table) loadPages(ctx context.Context, numbers []int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelGets)
+	for _, number := range numbers {
+		if p := t.pages[number]; p != nil {
+			g.Go(func() error {
+				_, err := p.load(ctx, t.store, t.containers)
+				return err
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// writePage writes a new version of a page, whose present one has been loaded.
 func (u *Update) writePage(ctx context.Context, c Change, d *dictionary, number int, changes *entries) error {
 	t := u.Table
 	old := &entries{}
 	if p := t.pages[number]; p != nil {
 		var err error
-		if old, err = p.load(ctx, t.store, d.list); err != nil {
+		if old, err = p.load(ctx, t.store, t.containers); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,141 @@
+package snapshots
+
+import (
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// storedVolume stores a volume of full chunks, a pack that patches two of them,
+// and a page of its table.
+func storedVolume(t *testing.T) (*memory, *Update) {
+	t.Helper()
+	store := newMemory()
+	noise := make([]byte, chunks.Size)
+	r := rand.New(rand.NewPCG(2, 3))
+	for i := range chunks.FrameSize {
+		noise[i] = byte(r.Uint32())
+	}
+	changes := make(map[uint64]Entry)
+	for chunk := range uint64(3) {
+		e := Entry{Base: ChunkRef{goldenOrigin, 1}}
+		at := e.Base.Location(chunk)
+		object, err := chunks.EncodeChunk(at, noise, chunks.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.objects[at] = object
+		changes[chunk] = e
+	}
+	pack := PackRef{goldenOrigin, 1, 0}
+	object, err := chunks.EncodePack(pack.Location(), []chunks.Extent{
+		{Chunk: 1, Len: 4096, Data: noise[:4096]},
+		{Chunk: PageChunks, Len: 4096, Zero: true},
+	}, chunks.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.objects[pack.Location()] = object
+	for _, chunk := range []uint64{1, PageChunks} {
+		changes[chunk] = Entry{Base: changes[chunk].Base, Patches: []PackRef{pack}}
+	}
+	// As many more chunks as it takes to have a page written, then zeros for them.
+	for chunk := uint64(10); chunk < 10+maxRecent; chunk++ {
+		changes[chunk] = Entry{Base: ChunkRef{goldenOrigin, 2}}
+	}
+	u, err := BlankTable().Update(t.Context(), Change{Origin: goldenOrigin, Gen: 1, State: State{Size: 100 * gib}, Entries: changes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk := uint64(10); chunk < 10+maxRecent; chunk++ {
+		changes[chunk] = Entry{}
+	}
+	if u, err = u.Table.Update(t.Context(), Change{Origin: goldenOrigin, Gen: 2, State: State{Size: 100 * gib}, Entries: changes}); err != nil {
+		t.Fatal(err)
+	}
+	store.publish(t, u)
+	if len(u.Root.pages) != 1 {
+		t.Fatalf("%d pages", len(u.Root.pages))
+	}
+	return store, u
+}
+
+func TestCheckOfAWholeVolume(t *testing.T) {
+	store, u := storedVolume(t)
+	for _, data := range []bool{false, true} {
+		got, err := Check(t.Context(), store, u.Root, data, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
+		want := Checked{Pages: 1, Chunks: 3, Packs: 1, Bytes: got.Bytes}
+		if err != nil || got != want || got.Bytes < 3*chunks.FrameSize {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+	}
+}
+
+func TestCheckFindsFaults(t *testing.T) {
+	store, u := storedVolume(t)
+	chunk := ChunkRef{goldenOrigin, 1}
+	pack := PackRef{goldenOrigin, 1, 0}
+	otherPack, err := chunks.EncodePack(pack.Location(), []chunks.Extent{{Chunk: 1, Len: 512, Zero: true}}, chunks.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		at    Location
+		spoil func(object []byte) []byte // nil removes it
+		data  bool                       // found only with data
+		want  error
+	}{
+		{"missing chunk", chunk.Location(2), nil, false, swift.ErrNotFound},
+		{"missing pack", pack.Location(), nil, false, swift.ErrNotFound},
+		{"missing page", u.Root.pages[0].location(), nil, false, swift.ErrNotFound},
+		{"damaged page", u.Root.pages[0].location(), func(o []byte) []byte { return flip(o, 30, 1) }, false, chunks.ErrDamaged},
+		{"damaged footer", chunk.Location(0), func(o []byte) []byte { return flip(o, len(o)-30, 1) }, false, chunks.ErrDamaged},
+		{"chunk in the place of another", chunk.Location(0), func([]byte) []byte { return store.objects[chunk.Location(1)] }, false, chunks.ErrDamaged},
+		{"pack without a chunk", pack.Location(), func([]byte) []byte { return otherPack }, false, chunks.ErrDamaged},
+		{"damaged data", chunk.Location(0), func(o []byte) []byte { return flip(o, 30000, 1) }, true, chunks.ErrDamaged},
+	} {
+		object := store.objects[c.at]
+		if c.spoil == nil {
+			delete(store.objects, c.at)
+		} else {
+			store.objects[c.at] = c.spoil(object)
+		}
+		for _, data := range []bool{false, true} {
+			var faults []Fault
+			got, err := Check(t.Context(), store, u.Root, data, func(f Fault) { faults = append(faults, f) })
+			if err != nil || got.Faults != len(faults) {
+				t.Errorf("%s: %+v, %v", c.name, got, err)
+			}
+			if c.data && !data {
+				if len(faults) > 0 {
+					t.Errorf("%s: found without data: %v", c.name, faults)
+				}
+			} else if len(faults) != 1 || faults[0].At != c.at || !errors.Is(faults[0].Err, c.want) {
+				t.Errorf("%s: %v", c.name, faults)
+			}
+		}
+		store.objects[c.at] = object
+	}
+}
+
+func TestCheckEndsWithTheStore(t *testing.T) {
+	store, u := storedVolume(t)
+	away := &swift.Error{Op: "get", Kind: swift.ErrUnavailable}
+	for _, prefix := range []byte("tcd") {
+		store.onGet = func(at Location) error {
+			if at.Name[0] == prefix {
+				return away
+			}
+			return nil
+		}
+		_, err := Check(t.Context(), store, u.Root, false, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
+		if !reflect.DeepEqual(err, error(away)) {
+			t.Errorf("%c: got %v", prefix, err)
+		}
+	}
+}
