@@ -1,0 +1,334 @@
+package target
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
+	"github.com/swiftblock/csi-swiftblock/pkg/target/login"
+	"github.com/swiftblock/csi-swiftblock/pkg/target/pdu"
+)
+
+// stillServes checks that the server works for a new initiator.
+func stillServes(t *testing.T, s *Server) {
+	t.Helper()
+	i := dial(t, s)
+	i.isid = 99
+	i.mustLogin()
+	i.mustDo(testUnitReady, 0, nil)
+}
+
+func TestGarbageBeforeLogin(t *testing.T) {
+	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+	seed := uint64(20261122)
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	for range 200 {
+		i := dial(t, s)
+		b := make([]byte, 48+random.IntN(200))
+		for j := range b {
+			b[j] = byte(random.Uint32())
+		}
+		if random.IntN(2) == 0 {
+			b[0], b[4] = 0x43, 0 // nearly a login
+		}
+		i.conn.Write(b)
+		i.conn.Close()
+	}
+	i := dial(t, s)
+	h, _ := i.loginRequest(toFullFeature)
+	h.SetDataLen(1 << 20)
+	i.conn.Write(h[:])
+	i.expectEnd()
+	stillServes(t, s)
+}
+
+// breaches after login end the connection, with a Reject first where the place
+// in the stream is known.
+func TestBreachesEndTheConnection(t *testing.T) {
+	cases := map[string]struct {
+		reason byte // 0: no Reject
+		send   func(*initiator)
+	}{
+		"segment longer than agreed": {0, func(i *initiator) {
+			h := i.request(cdb10(opWrite10, 0, 1), 0, 512)
+			h.SetDataLen(1<<24 - 1)
+			i.conn.Write(h[:])
+		}},
+		"CmdSN with a gap": {rejectProtocol, func(i *initiator) {
+			i.cmdSN += 3
+			i.send(i.request(testUnitReady, 0, 0), nil)
+		}},
+		"more immediate data than a first burst": {rejectProtocol, func(i *initiator) {
+			i.send(i.request(cdb10(opWrite10, 0, 512), 0, 512*512), make([]byte, 65536+512))
+		}},
+		"immediate data of a read": {rejectProtocol, func(i *initiator) {
+			i.send(i.request(cdb10(opRead10, 0, 1), 512, 0), make([]byte, 512))
+		}},
+		"login again": {rejectProtocol, func(i *initiator) {
+			i.send(i.loginRequest(toFullFeature, "InitiatorName=x"))
+		}},
+		"header of a PDU only": {0, func(i *initiator) { i.conn.Close() }},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+			i := connect(t, s)
+			c.send(i)
+			reasons := i.expectEnd()
+			if c.reason != 0 && (len(reasons) != 1 || reasons[0] != c.reason) {
+				t.Errorf("rejects %x, want %x", reasons, c.reason)
+			}
+			stillServes(t, s)
+		})
+	}
+}
+
+func TestRejectedPDUsCostNothingElse(t *testing.T) {
+	i := connect(t, testServer(t, Target{LUNs: oneLUN(newFakeDevice())}))
+	send := func(opcode pdu.Opcode, want byte) {
+		t.Helper()
+		var h pdu.Header
+		h.SetOpcode(opcode)
+		h.SetFlags(pdu.FlagFinal)
+		h.SetTaskTag(77)
+		i.send(&h, make([]byte, 20))
+		r := i.receive()
+		if r.Opcode() != pdu.Reject || r.Header[2] != want || len(r.data) != pdu.HeaderLen {
+			t.Errorf("opcode %02x: PDU %02x, reason %x, %d bytes", byte(opcode), byte(r.Opcode()), r.Header[2], len(r.data))
+		}
+	}
+	send(pdu.Snack, rejectSnack)
+	send(0x1c, rejectUnsupported)
+	send(0x15, rejectUnsupported)
+	i.mustDo(testUnitReady, 0, nil)
+
+	var h pdu.Header // Data-Out of a task that does not exist
+	h.SetOpcode(pdu.DataOut)
+	h.SetTaskTag(4711)
+	i.send(&h, make([]byte, 512))
+	i.mustDo(testUnitReady, 0, nil)
+
+	ahs := i.request(testUnitReady, 0, 0) // with an additional header segment
+	ahs.SetDataLen(0)
+	ahs[4] = 5
+	i.conn.Write(append(ahs[:], make([]byte, 20)...))
+	if r := i.finish(nil); r.status != disk.Good {
+		t.Errorf("command with an additional header segment: %v", r)
+	}
+}
+
+func TestMisplacedDataOutFailsItsCommandOnly(t *testing.T) {
+	d := newFakeDevice()
+	i := connect(t, testServer(t, Target{LUNs: oneLUN(d)}))
+	cases := map[string]func(h *pdu.Header){
+		"DataSN":        func(h *pdu.Header) { h.SetDataSN(27) },
+		"buffer offset": func(h *pdu.Header) { h.SetBufferOffset(0) },
+		"beyond":        func(h *pdu.Header) { h.SetBufferOffset(1<<32 - 512) },
+		"transfer tag":  func(h *pdu.Header) { h.SetTransferTag(12345) },
+		"early end":     func(h *pdu.Header) { h.SetFlags(pdu.FlagFinal) },
+	}
+	for name, spoil := range cases {
+		i.send(i.request(cdb10(opWrite10, 0, 256), 0, 131072), make([]byte, 65536))
+		r := i.receive()
+		var h pdu.Header
+		h.SetOpcode(pdu.DataOut)
+		h.SetTaskTag(r.TaskTag())
+		h.SetTransferTag(r.TransferTag())
+		h.SetBufferOffset(r.BufferOffset())
+		spoil(&h)
+		i.send(&h, pattern(512, 1))
+		if got := i.finish(nil); got.key != 0xb || got.asc != 0x4b00 {
+			t.Errorf("%s: %v, want a data phase error", name, got)
+		}
+		i.mustDo(testUnitReady, 0, nil)
+	}
+	if got := d.stored(131072); len(got) == 0 || got[65536] != 0 {
+		t.Error("misplaced data were stored")
+	}
+}
+
+func TestCorruptedDigestEndsTheConnection(t *testing.T) {
+	for _, part := range []string{"header", "data"} {
+		t.Run(part, func(t *testing.T) {
+			d := newFakeDevice()
+			s := testServer(t, Target{LUNs: oneLUN(d)})
+			i := connect(t, s, "HeaderDigest=CRC32C", "DataDigest=CRC32C")
+			f := pdu.Frame{Header: *i.request(cdb10(opWrite10, 0, 1), 0, 512), Data: pattern(512, 1)}
+			var wire []byte
+			for _, b := range f.Buffers(nil, i.digests) {
+				wire = append(wire, b...)
+			}
+			at, want := 33, "" // a header that cannot be trusted is not answered
+			if part == "data" {
+				at, want = 60, string(rune(rejectDigest))
+			}
+			wire[at] ^= 1
+			i.conn.Write(wire)
+			if reasons := i.expectEnd(); string(reasons) != want {
+				t.Errorf("rejects %x, want %x", reasons, want)
+			}
+			if d.stored(1)[0] != 0 {
+				t.Error("corrupted data were stored")
+			}
+			stillServes(t, s)
+		})
+	}
+}
+
+// A huge expected length makes the target set nothing aside for it.
+func TestExpectedLengthAllocatesNothing(t *testing.T) {
+	i := connect(t, testServer(t, Target{LUNs: oneLUN(newFakeDevice())}))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 64 {
+		h := i.request(cdb10(opWrite10, 0, 1), 0, 512)
+		binary.BigEndian.PutUint32(h[20:], 1<<32-1)
+		i.send(h, make([]byte, 512))
+		if r := i.finish(nil); r.status != disk.Good || r.residual != 1<<32-1-512 {
+			t.Fatalf("write: %v", r)
+		}
+	}
+	if r := i.do([]byte{0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0}, 4096, nil); r.status != disk.CheckCondition {
+		t.Errorf("read of 2 TiB: %v", r)
+	}
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > 16<<20 {
+		t.Errorf("%d bytes allocated", grown)
+	}
+}
+
+// An initiator that asks and never reads is stopped, not served from memory
+// without end.
+func TestInitiatorThatDoesNotRead(t *testing.T) {
+	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+	i := connect(t, s)
+	var h pdu.Header
+	h.SetOpcode(pdu.NopOut)
+	h[0] |= 0x40
+	h.SetFlags(pdu.FlagFinal)
+	i.number(&h)
+	h.SetTransferTag(pdu.NoTag)
+	data := make([]byte, 65536)
+	i.conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	sent := 0
+	for i.trySend(&h, data) == nil && sent < 1<<14 {
+		sent++
+	}
+	if limit := maxReplies + 1024; sent > limit {
+		t.Errorf("took %d NOPs of 64 KiB without a reader", sent)
+	}
+	stillServes(t, s)
+}
+
+func TestChap(t *testing.T) {
+	chap := CHAP{User: "host", Secret: "a secret of ours", MutualUser: "target", MutualSecret: "a secret of theirs"}
+	s := testServer(t, Target{CHAP: chap, LUNs: oneLUN(newFakeDevice())})
+	i := dial(t, s)
+	if r := i.login(toFullFeature, "InitiatorName="+i.name, "TargetName="+testIQN); loginStatus(r) != login.AuthFailed {
+		t.Errorf("login without CHAP: %04x", loginStatus(r))
+	}
+	i.expectEnd()
+}
+
+func TestTargetNotReady(t *testing.T) {
+	s := testServer(t, Target{NotReady: true})
+	i := dial(t, s)
+	if r := i.login(toFullFeature, "InitiatorName="+i.name, "TargetName="+testIQN); loginStatus(r) != login.Unavailable {
+		t.Errorf("status %04x, want %04x", loginStatus(r), login.Unavailable)
+	}
+	if err := s.SetReady(testIQN, oneLUN(newFakeDevice())...); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, s).mustDo(testUnitReady, 0, nil)
+}
+
+func TestDiscovery(t *testing.T) {
+	s := testServer(t, Target{Initiators: []string{"iqn.2026-11.test:host"}, LUNs: oneLUN(newFakeDevice())})
+	for n := range 300 { // more than one PDU of text
+		err := s.AddTarget(Target{IQN: fmt.Sprintf("%s-%03d", testIQN, n), LUNs: oneLUN(newFakeDevice())})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.AddTarget(Target{IQN: testIQN + "-hidden", Initiators: []string{"other"}, NotReady: true}); err != nil {
+		t.Fatal(err)
+	}
+	i := dial(t, s)
+	if r := i.login(toFullFeature, "InitiatorName="+i.name, "SessionType=Discovery"); loginStatus(r) != login.Success {
+		t.Fatalf("login: %04x", loginStatus(r))
+	}
+	var h pdu.Header
+	h.SetOpcode(pdu.TextRequest)
+	h.SetFlags(pdu.FlagFinal)
+	i.number(&h)
+	h.SetTransferTag(pdu.NoTag)
+	i.send(&h, []byte("SendTargets=All\x00"))
+	var text strings.Builder
+	for {
+		r := i.receive()
+		text.Write(r.data)
+		if len(r.data) > 8192 {
+			t.Fatalf("%d bytes in a segment, the default limit is 8192", len(r.data))
+		}
+		if r.Final() {
+			break
+		}
+		i.number(&h)
+		h.SetTransferTag(r.TransferTag())
+		i.send(&h, nil)
+	}
+	got := text.String()
+	if n := strings.Count(got, "TargetName="); n != 301 || strings.Contains(got, "hidden") {
+		t.Errorf("%d targets listed, want 301 and not the one of others", n)
+	}
+	if want := "TargetAddress=" + s.Addr().String() + ",1\x00"; !strings.Contains(got, want) {
+		t.Errorf("no %q", want)
+	}
+	i.send(i.request(testUnitReady, 0, 0), nil)
+	i.expectEnd()
+}
+
+// Sessions that come and go leave nothing behind.
+func TestManyLoginsLeaveNothing(t *testing.T) {
+	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+	connect(t, s).conn.Close()
+	before := runtime.NumGoroutine()
+	for range 300 {
+		i := connect(t, s)
+		i.conn.Close()
+	}
+	deadline := time.Now().Add(waitLimit)
+	for time.Now().Before(deadline) {
+		s.mu.Lock()
+		left := len(s.sessions) + len(s.pending)
+		s.mu.Unlock()
+		if left == 0 && runtime.NumGoroutine() <= before+2 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%d sessions and %d goroutines left, %d goroutines before", len(s.sessions), runtime.NumGoroutine(), before)
+}
+
+func TestServeAfterShutdown(t *testing.T) {
+	s, err := New(Config{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if err := s.AddTarget(Target{IQN: testIQN}); err == nil {
+		t.Error("AddTarget after Shutdown worked")
+	}
+}
