@@ -26,6 +26,7 @@ type Initiator interface {
 type Filesystems interface {
 	Make(ctx context.Context, device string, t host.FSType) error
 	Wipe(ctx context.Context, device string) error
+	SetReadOnly(ctx context.Context, device string) error
 	Flush(ctx context.Context, device string) error
 	Type(ctx context.Context, device string) (host.FSType, error)
 	Check(ctx context.Context, device string, t host.FSType) error
@@ -153,10 +154,11 @@ func publication(r *csi.NodePublishVolumeRequest) (p published, err error) {
 	if p.staging, err = absolutePath("staging_target_path", r.GetStagingTargetPath()); err != nil {
 		return p, err
 	}
-	if p.use.block && r.GetReadonly() {
-		return p, invalid("readonly", "a raw block volume cannot be read-only")
+	p.use.readOnly = p.use.readOnly || r.GetPublishContext()[contextReadOnly] == "true"
+	if p.use.block && r.GetReadonly() && !p.use.readOnly {
+		return p, invalid("readonly", "a raw block device is read-only for all pods of a node or for none")
 	}
-	p.use.readOnly = p.use.readOnly || r.GetReadonly() || r.GetPublishContext()[contextReadOnly] == "true"
+	p.use.readOnly = p.use.readOnly || r.GetReadonly()
 	p.volume, err = volumeID("volume_id", r.GetVolumeId())
 	return p, err
 }

@@ -223,6 +223,15 @@ func TestReadOnly(t *testing.T) {
 	expect(t, "publish for writing", err, codes.AlreadyExists, "")
 }
 
+func TestReadOnlyBlock(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	reader := mode(block(), csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY)
+	r.must("stage", r.stage(id, reader))
+	r.did("stage read-only", "login", "rescan", "setro")
+	r.must("publish", r.mount(id, "disk", reader, true))
+}
+
 func TestStats(t *testing.T) {
 	r := newRig(t)
 	id := r.published("one")

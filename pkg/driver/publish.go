@@ -29,9 +29,6 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	if err != nil {
 		return nil, err
 	}
-	if use.block && r.GetReadonly() {
-		return nil, invalid("readonly", "a raw block volume cannot be read-only")
-	}
 	if _, err := c.config.Catalog.GetVolume(ctx, id); err != nil {
 		return nil, err
 	}

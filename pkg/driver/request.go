@@ -116,9 +116,6 @@ func capability(c *csi.VolumeCapability) (access, error) {
 	default:
 		return a, invalid(field+".access_mode", "%v is not supported: a volume is used by one node at a time", mode)
 	}
-	if a.block && a.readOnly {
-		return a, invalid(field, "a raw block volume cannot be read-only: the kernel lets writes through a read-only mount of a device file")
-	}
 	return a, nil
 }
 

@@ -48,10 +48,14 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err := n.format(ctx, s, device.Path, export.GetFormatted()); err != nil {
 		return nil, err
 	}
-	if !s.use.block {
-		if err := n.mountStaged(ctx, s, device.Path); err != nil {
-			return nil, err
-		}
+	switch {
+	case !s.use.block:
+		err = n.mountStaged(ctx, s, device.Path)
+	case s.use.readOnly:
+		err = n.config.Filesystems.SetReadOnly(ctx, device.Path)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return &csi.NodeStageVolumeResponse{}, nil
 }

@@ -71,7 +71,6 @@ func badCapabilities[R proto.Message](set func(R, *csi.VolumeCapability)) []spoi
 		bad("many readers", mode(mounted(""), csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY), "access_mode"),
 		bad("unknown access mode", mode(mounted(""), 99), "access_mode"),
 		bad("raw block on many nodes", mode(block(), csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER), "access_mode"),
-		bad("read-only raw block", mode(block(), csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY), "volume_capability"),
 		bad("unknown file system", mounted("btrfs"), "fs_type"),
 		bad("file system as an option", mounted("-o"), "fs_type"),
 		bad("mount flag with a comma", mounted("", "noatime,bind"), "mount_flags"),
@@ -137,7 +136,6 @@ func TestControllerValidation(t *testing.T) {
 		spoilt[publish]{"no node", func(q publish) { q.NodeId = "" }, codes.InvalidArgument, "node_id"},
 		spoilt[publish]{"oversized node", func(q publish) { q.NodeId = strings.Repeat("n", 200) }, codes.InvalidArgument, "node_id"},
 		spoilt[publish]{"unknown node", func(q publish) { q.NodeId = "elsewhere" }, codes.NotFound, "elsewhere"},
-		spoilt[publish]{"read-only raw block", func(q publish) { q.VolumeCapability, q.Readonly = block(), true }, codes.InvalidArgument, "readonly"},
 	)
 	refuse(t, publishRequest(id), func(q publish) (*csi.ControllerPublishVolumeResponse, error) {
 		return r.controller.ControllerPublishVolume(t.Context(), q)
@@ -254,7 +252,7 @@ func TestNodeValidation(t *testing.T) {
 		spoilt[publish]{"not staged", func(q publish) { q.VolumeId = unknownVolume() }, codes.FailedPrecondition, "staged"},
 		spoilt[publish]{"staged elsewhere", func(q publish) { q.StagingTargetPath = r.path("else") }, codes.FailedPrecondition, "staged"},
 		spoilt[publish]{"no capability", func(q publish) { q.VolumeCapability = nil }, codes.InvalidArgument, "volume_capability"},
-		spoilt[publish]{"read-only raw block", func(q publish) { q.VolumeCapability, q.Readonly = block(), true }, codes.InvalidArgument, "readonly"},
+		spoilt[publish]{"raw block read-only for one pod", func(q publish) { q.VolumeCapability, q.Readonly = block(), true }, codes.InvalidArgument, "readonly"},
 	)
 	refuse(t, at, func(q publish) (*csi.NodePublishVolumeResponse, error) {
 		return r.node.NodePublishVolume(t.Context(), q)

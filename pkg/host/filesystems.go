@@ -91,6 +91,16 @@ func (f Filesystems) Wipe(ctx context.Context, device string) error {
 	return err
 }
 
+// SetReadOnly makes the kernel refuse every write to the device. A read-only
+// mount of a device file does not: it only protects the file.
+func (f Filesystems) SetReadOnly(ctx context.Context, device string) error {
+	if err := checkPath(device); err != nil {
+		return err
+	}
+	_, err := f.Run.Run(ctx, "blockdev", "--setro", device)
+	return err
+}
+
 // Flush brings what the kernel holds for the device onto the device's stable
 // storage.
 func (f Filesystems) Flush(ctx context.Context, device string) error {

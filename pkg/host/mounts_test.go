@@ -204,6 +204,21 @@ func TestBlockDevice(t *testing.T) {
 	}
 }
 
+func TestReadOnlyDevice(t *testing.T) {
+	device, _ := loopDevice(t, 1<<20)
+	if err := (Filesystems{Exec{}}).SetReadOnly(t.Context(), device); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err == nil {
+		_, err = f.Write(make([]byte, 512))
+		f.Close()
+	}
+	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EROFS) {
+		t.Errorf("writing to a read-only device: %v", err)
+	}
+}
+
 // What a pod left in a directory that is not mounted is not ours to delete.
 func TestRemoveKeepsWhatIsNotOurs(t *testing.T) {
 	m := Mounts{Run: Exec{}}

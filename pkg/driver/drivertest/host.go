@@ -192,6 +192,13 @@ func (h *Host) Wipe(_ context.Context, device string) error {
 	return nil
 }
 
+// SetReadOnly is only noted.
+func (h *Host) SetReadOnly(context.Context, string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.done("setro")
+}
+
 // Flush does nothing: memory is as stable as it gets.
 func (h *Host) Flush(context.Context, string) error {
 	h.mu.Lock()
