@@ -78,6 +78,8 @@ user_swiftblock_demo = $key .admin
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:$((PORT + 1))
+# 0: come back to a restarted memcached at once; the default shuns it for 60 s, and all tokens with it.
+error_suppression_interval = 0
 CONF
 	for f in $filters; do
 		case $f in tempauth | cache) continue ;; esac
