@@ -9,10 +9,14 @@ const (
 	blocksPerChunk = ChunkSize / Block
 	// denseAt is the number of runs at which a table with one entry per block
 	// is no larger than the runs.
-	denseAt  = blocksPerChunk * 4 / runSize
-	runSize  = 8 // bytes of memory
-	partSize = 8
-	allMask  = 1<<sectorsPerBlock - 1
+	denseAt = blocksPerChunk * 4 / runSize
+	allMask = 1<<sectorsPerBlock - 1
+
+	// Memory in bytes, that of maps estimated.
+	chunkSize = 128 // a chunkMap and its entry in the blockMap
+	runSize   = 8
+	partsSize = 48 // the parts of one block, without the parts
+	partSize  = 8
 )
 
 // place is where a block's content is: nowhere in this layer, all zeros, or a
@@ -56,6 +60,7 @@ type chunkMap struct {
 	dense *[blocksPerChunk]place
 	parts map[uint16][]part
 	data  int // blocks that hold data, partly at least
+	above int // parts in all
 }
 
 // base returns where block b as a whole is.
@@ -144,9 +149,7 @@ func (c *chunkMap) setPart(b int, mask uint8, at place) {
 		c.parts = make(map[uint16][]part)
 	}
 	old := c.parts[uint16(b)]
-	if len(old) == 0 && !c.base(b).isData() {
-		c.data++
-	}
+	c.data -= c.holdsData(b)
 	kept := old[:0]
 	for _, p := range old {
 		if p.mask &^= mask; p.mask != 0 {
@@ -154,15 +157,37 @@ func (c *chunkMap) setPart(b int, mask uint8, at place) {
 		}
 	}
 	c.parts[uint16(b)] = append(kept, part{at, mask})
+	c.above += len(kept) + 1 - len(old)
+	c.data += c.holdsData(b)
 }
 
+// holdsData is 1 for a block with data in its base or its parts, else 0.
+func (c *chunkMap) holdsData(b int) int {
+	if c.base(b).isData() || slices.ContainsFunc(c.parts[uint16(b)], func(p part) bool { return p.at.isData() }) {
+		return 1
+	}
+	return 0
+}
+
+// dropParts removes the parts of n blocks from b, which whole blocks replace.
 func (c *chunkMap) dropParts(b, n int) {
+	drop := func(i int) {
+		if parts := c.parts[uint16(i)]; parts != nil {
+			c.data -= c.holdsData(i)
+			c.above -= len(parts)
+			delete(c.parts, uint16(i))
+			c.data += c.holdsData(i)
+		}
+	}
+	if n < len(c.parts) {
+		for i := b; i < b+n; i++ {
+			drop(i)
+		}
+		return
+	}
 	for k := range c.parts {
 		if i := int(k); i >= b && i < b+n {
-			if !c.base(i).isData() {
-				c.data--
-			}
-			delete(c.parts, k)
+			drop(i)
 		}
 	}
 }
@@ -188,12 +213,9 @@ func (c *chunkMap) find(b int, need uint8, emit func(mask uint8, at place)) uint
 
 // bytes estimates the memory of c.
 func (c *chunkMap) bytes() int64 {
-	n := int64(64 + cap(c.runs)*runSize)
+	n := chunkSize + cap(c.runs)*runSize + len(c.parts)*partsSize + c.above*partSize
 	if c.dense != nil {
 		n += blocksPerChunk * 4
 	}
-	for _, p := range c.parts {
-		n += int64(32 + cap(p)*partSize)
-	}
-	return n
+	return int64(n)
 }

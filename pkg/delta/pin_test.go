@@ -1,0 +1,81 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"testing/synctest"
+)
+
+// slowFS lets a test hold back reads of segments.
+type slowFS struct {
+	FS
+	hold chan struct{} // reads wait until it is closed; nil: they do not
+}
+
+func (s *slowFS) Create(name string) (File, error) {
+	f, err := s.FS.Create(name)
+	return slowFile{f, s}, err
+}
+
+type slowFile struct {
+	File
+	fs *slowFS
+}
+
+func (f slowFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.fs.hold != nil {
+		<-f.fs.hold
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// A read that began before its generation was retired gets its data, however
+// soon the segment is wanted again.
+func TestSegmentIsNotRecycledUnderARead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		slow := &slowFS{FS: osFS{}}
+		cfg := testConfig(t)
+		cfg.FS = slow
+		cfg.Quota = 4 * cfg.SegmentSize
+		j := mustCreate(t, cfg, testIdentity(), mib)
+		check(t, j.Write(ctx, 0, pattern(1, 8192), false))
+		slow.hold = make(chan struct{})
+		read := make(chan error, 1)
+		p := make([]byte, 8192)
+		go func() {
+			_, err := j.Read(ctx, p, 0)
+			read <- err
+		}()
+		synctest.Wait()
+		written := make(chan error, 1)
+		go func() { // once around the ring, and over the segment being read
+			for range 12 {
+				if err := j.Write(ctx, 0, pattern(2, 100<<10), false); err != nil {
+					written <- err
+					return
+				}
+				l, err := j.Seal(ctx, "", false)
+				if err == nil {
+					err = j.Retire(ctx, l.Gen())
+				}
+				if err != nil {
+					written <- err
+					return
+				}
+			}
+			written <- nil
+		}()
+		synctest.Wait()
+		if len(written) != 0 {
+			t.Error("the segment was written while a read held it")
+		}
+		close(slow.hold)
+		check(t, <-read)
+		check(t, <-written)
+		if !bytes.Equal(p, pattern(1, 8192)) {
+			t.Error("the read got other data")
+		}
+	})
+}
