@@ -87,7 +87,7 @@ func (f Filesystems) Wipe(ctx context.Context, device string) error {
 	if err := checkPath(device); err != nil {
 		return err
 	}
-	_, err := f.Run.Run(ctx, "blkdiscard", "--force", "--zeroout", device)
+	_, err := f.Run.Run(ctx, "blkdiscard", "--zeroout", device)
 	return err
 }
 

@@ -209,6 +209,8 @@ func TestReadOnlyDevice(t *testing.T) {
 	if err := (Filesystems{Exec{}}).SetReadOnly(t.Context(), device); err != nil {
 		t.Fatal(err)
 	}
+	// A loop device stays read-only beyond its file.
+	defer exec.Command("blockdev", "--setrw", device).Run()
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err == nil {
 		_, err = f.Write(make([]byte, 512))
