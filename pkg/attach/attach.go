@@ -87,8 +87,10 @@ type Exports struct {
 
 // New returns the exports of config.Dir. Nothing is served before [Exports.Resume].
 func New(config Config) (*Exports, error) {
-	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
-		return nil, err
+	for _, dir := range []string{config.Dir, config.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	stop, cancel := context.WithCancel(context.Background())
 	return &Exports{config: config, stop: stop, cancel: cancel, byID: make(map[ident.Volume]*export)}, nil

@@ -61,7 +61,7 @@ func (n *node) start() {
 	n.portal = &portal{targets: map[string]target.Target{}}
 	var err error
 	n.exports, err = New(Config{
-		Dir: filepath.Join(n.dir, "state"), Node: "n1", Endpoint: "unix:///nowhere", Store: n.store,
+		Dir: filepath.Join(n.dir, "state"), RunDir: filepath.Join(n.dir, "run"), Node: "n1", Endpoint: "unix:///nowhere", Store: n.store,
 		Controller: n.controller, Portal: n.portal, Log: slog.New(slog.DiscardHandler), AllowAnyFS: true,
 	})
 	if err != nil {

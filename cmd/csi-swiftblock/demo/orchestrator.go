@@ -60,8 +60,13 @@ var mounted = &csi.VolumeCapability{
 	AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
 }
 
+// patience is how long the demo lets a call be repeated before it gives up.
+const patience = time.Minute
+
 // retry repeats what CSI wants repeated, as every orchestrator does.
 func retry(ctx context.Context, call func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for {
 		err := call()
 		switch status.Code(err) {
