@@ -75,7 +75,7 @@ type Config struct {
 	// that writes are held; 0 means 50 ms.
 	MaxDelay time.Duration
 	// Prewrite is how far the log is filled with zeros ahead of its first use,
-	// in bytes; 0 means 8 MiB, negative not at all.
+	// in bytes; 0 means one segment, negative not at all.
 	Prewrite int64
 	// AllowAnyFS accepts tmpfs and overlay: for tests only.
 	AllowAnyFS bool

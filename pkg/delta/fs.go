@@ -40,6 +40,9 @@ type File interface {
 	// Allocate reserves the first size bytes of the file, which read as zeros
 	// where they were never written.
 	Allocate(size int64) error
+	// ZeroAt writes zeros past the page cache and syncs them, so that a later
+	// write there changes nothing but data.
+	ZeroAt(off, n int64) error
 	// Sync returns when every WriteAt that returned before is on stable
 	// storage. After an error nothing is known about any of them.
 	Sync() error

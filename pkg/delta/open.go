@@ -33,7 +33,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.MaxDelay = 50 * time.Millisecond
 	}
 	if cfg.Prewrite == 0 {
-		cfg.Prewrite = 8 << 20
+		cfg.Prewrite = cfg.SegmentSize
 	}
 	if cfg.Dir == "" || cfg.MapBudget < 0 || cfg.SegmentSize < 0 {
 		return cfg, ErrInvalid

@@ -125,8 +125,8 @@ func (p osPage) Close() error  { return unix.Munmap(p) }
 
 type osFile struct{ *os.File }
 
-// ReadDirectAt reads with O_DIRECT through a descriptor of its own; on a file
-// system without it, it drops the file's clean pages and reads plainly.
+// ReadDirectAt reads with O_DIRECT; on a file system without it, it drops the
+// file's clean pages and reads plainly.
 func (f *osFile) ReadDirectAt(p []byte, off int64) (int, error) {
 	d, err := os.OpenFile(f.Name(), os.O_RDONLY|unix.O_DIRECT, 0)
 	if errors.Is(err, unix.EINVAL) {
@@ -142,19 +142,43 @@ func (f *osFile) ReadDirectAt(p []byte, off int64) (int, error) {
 	return d.ReadAt(p, off)
 }
 
-func (f *osFile) Allocate(size int64) error {
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
-		return fmt.Errorf("allocate %d bytes for %s: %w", size, f.Name(), err)
+// zeroBlock is what ZeroAt writes; nobody changes it.
+var zeroBlock = alignedBuffer(1 << 20)
+
+func (f *osFile) ZeroAt(off, n int64) error {
+	d, err := os.OpenFile(f.Name(), os.O_WRONLY|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) {
+		d, err = os.OpenFile(f.Name(), os.O_WRONLY, 0)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for end := off + n; off < end; {
+		k, err := d.WriteAt(zeroBlock[:min(int64(len(zeroBlock)), end-off)], off)
+		if err != nil {
+			return err
+		}
+		off += int64(k)
+	}
+	return fdatasync(d)
 }
 
-func (f *osFile) Sync() error {
+func (f *osFile) Sync() error { return fdatasync(f.File) }
+
+func fdatasync(f *os.File) error {
 	for {
 		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
 			return err
 		}
 	}
+}
+
+func (f *osFile) Allocate(size int64) error {
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+		return fmt.Errorf("allocate %d bytes for %s: %w", size, f.Name(), err)
+	}
+	return nil
 }
 
 func (f *osFile) Size() (int64, error) {

@@ -6,7 +6,7 @@ import (
 )
 
 // prewriteChunk is what one step of the prewriter writes, in bytes.
-const prewriteChunk = 2 << 20
+const prewriteChunk = 4 << 20
 
 // prewriter fills the log with zeros ahead of its first use, so that a flush
 // need not wait for the file system to note that reserved blocks hold data now.
@@ -83,7 +83,7 @@ func (w *prewriter) step() bool {
 	w.busy = true
 	w.mu.Unlock()
 
-	err := w.ring.clear(s, off, n)
+	err := s.file.ZeroAt(off, n)
 
 	w.mu.Lock()
 	w.busy = false
@@ -91,19 +91,7 @@ func (w *prewriter) step() bool {
 	w.idle.Broadcast()
 	w.mu.Unlock()
 	if err != nil {
-		w.fail(err)
+		w.fail(fmt.Errorf("prewrite %s: %w", slotName("", s.index), err))
 	}
 	return err == nil
-}
-
-// clear writes zeros to a slot and syncs it.
-func (r *ring) clear(s *slot, off, n int64) error {
-	_, err := s.file.WriteAt(make([]byte, n), off)
-	if err == nil {
-		err = s.file.Sync()
-	}
-	if err != nil {
-		return fmt.Errorf("prewrite %s: %w", slotName("", s.index), err)
-	}
-	return nil
 }

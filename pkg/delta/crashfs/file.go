@@ -101,6 +101,14 @@ func (f *file) Allocate(size int64) error {
 	return nil
 }
 
+// ZeroAt writes zeros and syncs.
+func (f *file) ZeroAt(off, n int64) error {
+	if _, err := f.WriteAt(make([]byte, n), off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
 // Sync makes the content durable, or lies about it for ever after.
 func (f *file) Sync() error {
 	f.fs.mu.Lock()
