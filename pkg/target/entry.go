@@ -53,7 +53,9 @@ func (s *Server) login(conn net.Conn) (*session, error) {
 		statSN++
 		if ss != nil {
 			login.SetTSIH(&response.Header, ss.tsih)
+			ss.mu.Lock()
 			ss.expCmdSN, ss.statSN = req.CmdSN(), statSN
+			ss.mu.Unlock()
 		}
 		buffers := net.Buffers(response.Buffers(nil, pdu.Digests{}))
 		_, err := buffers.WriteTo(conn)

@@ -22,6 +22,7 @@ const (
 	sessionsAtOnce = 4096
 	loginsPerSec   = 1000
 	pingInterval   = 30 * time.Second
+	acceptPause    = 100 * time.Millisecond
 )
 
 // Config configures a Server.
@@ -97,12 +98,15 @@ func (s *Server) Serve() error {
 		s.logins <- struct{}{}
 		s.rate.Wait(context.Background()) // never fails: a burst holds one
 		conn, err := s.listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			<-s.logins
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return fmt.Errorf("iSCSI target: %w", err)
+			return nil
+		}
+		if err != nil { // such as too many open files: may pass
+			<-s.logins
+			s.log.Warn("iSCSI target cannot accept", "error", err)
+			time.Sleep(acceptPause)
+			continue
 		}
 		if !s.enter(conn) {
 			<-s.logins

@@ -10,9 +10,10 @@ import (
 // Device is what a LUN stands on.
 type Device = disk.Device
 
-// Errors of a Device; see [disk.ErrMedium].
+// Errors of a Device; see [disk.ErrMedium] and what follows it.
 var (
 	ErrMedium      = disk.ErrMedium
+	ErrGone        = disk.ErrGone
 	ErrUnavailable = disk.ErrUnavailable
 )
 

@@ -35,6 +35,9 @@ var (
 	// ErrMedium is proven damage: MEDIUM ERROR 11/00 for a read, HARDWARE ERROR
 	// for a write. Linux does not retry either.
 	ErrMedium = errors.New("stored data is damaged")
+	// ErrGone is trouble that does not pass, such as a volume that was given to
+	// another node: HARDWARE ERROR, which Linux does not retry.
+	ErrGone = errors.New("device is gone")
 	// ErrUnavailable is trouble that may pass: sense that Linux retries.
 	ErrUnavailable = errors.New("device is not available now")
 )

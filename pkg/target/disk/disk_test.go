@@ -438,7 +438,8 @@ func TestDeviceErrors(t *testing.T) {
 		read  *senseError
 		write *senseError
 	}{
-		{ErrMedium, errUnreadable, errUnwritable},
+		{ErrMedium, errUnreadable, errHardware},
+		{ErrGone, errHardware, errHardware},
 		{errors.New("other"), errUnavailable, errUnavailable},
 		{context.Canceled, errUnavailable, errUnavailable},
 	} {

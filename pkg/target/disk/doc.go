@@ -5,7 +5,7 @@
 // The walk of a command:
 //
 //	Units.Execute   which logical unit
-//	Unit.Execute    unit attention, reservation, write protection, CDB in order
+//	Unit.perform    unit attention, reservation, write protection, CDB in order
 //	operation.run   one function per command, table in operations.go
 //	Device          or gotgt's SCSI model, for the commands that it does right
 //

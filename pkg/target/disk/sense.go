@@ -39,8 +39,7 @@ var (
 	errListField   = sense(scsi.ILLEGAL_REQUEST, scsi.ASC_INVALID_FIELD_IN_PARMS)
 	errProtected   = sense(scsi.DATA_PROTECT, scsi.ASC_WRITE_PROTECT)
 	errUnreadable  = sense(scsi.MEDIUM_ERROR, scsi.ASC_UNRECOVERED_READ)
-	errUnwritable  = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
-	errPanic       = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
+	errHardware    = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
 	errDataPhase   = sense(scsi.ABORTED_COMMAND, ascDataPhase)
 	errUnavailable = sense(scsi.NOT_READY, scsi.ASC_BECOMING_READY)
 )
@@ -58,7 +57,7 @@ func miscompare(at int) error {
 // not retry 3/11/00 and hardware errors; it retries 2/04/01 for as long as the
 // command is allowed to.
 func readFailed(err error) error  { return deviceFailed(err, errUnreadable) }
-func writeFailed(err error) error { return deviceFailed(err, errUnwritable) }
+func writeFailed(err error) error { return deviceFailed(err, errHardware) }
 
 func deviceFailed(err error, damage *senseError) error {
 	switch {
@@ -66,6 +65,8 @@ func deviceFailed(err error, damage *senseError) error {
 		return nil
 	case errors.Is(err, ErrMedium):
 		return damage
+	case errors.Is(err, ErrGone):
+		return errHardware
 	}
 	if e, ok := errors.AsType[*senseError](err); ok {
 		return e

@@ -2,9 +2,9 @@ package disk
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gostor/gotgt/pkg/api"
 	"github.com/gostor/gotgt/pkg/scsi"
@@ -141,18 +141,9 @@ func (u *Unit) takeAttention(n Nexus) *senseError {
 	return due[0]
 }
 
-// Execute carries out a command and sets its outcome. A panic in it costs this
-// command only.
-func (u *Unit) Execute(ctx context.Context, c *Command) {
-	err := errors.New("operation did not return")
-	defer func() {
-		if r := recover(); r != nil {
-			err = errPanic
-		}
-		c.conclude(err)
-	}()
-	err = u.perform(ctx, c)
-}
+// retryPause is how long a command that the device cannot serve now is kept
+// before it is answered: Linux sends it again at once, without end.
+const retryPause = 100 * time.Millisecond
 
 func (u *Unit) perform(ctx context.Context, c *Command) error {
 	o, err := find(&c.CDB)
@@ -173,7 +164,14 @@ func (u *Unit) perform(ctx context.Context, c *Command) error {
 	if u.readOnly && o.class == writes {
 		return errProtected
 	}
-	return o.run(ctx, u, c)
+	err = o.run(ctx, u, c)
+	if err == error(errUnavailable) {
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		}
+	}
+	return err
 }
 
 // control has gotgt's model carry out c.

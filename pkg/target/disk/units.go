@@ -49,13 +49,19 @@ func (us *Units) Find(lun uint64) *Unit {
 	return us.byLUN[uint8(number)]
 }
 
-// Execute carries out a command on the unit at lun and sets its outcome.
+// Execute carries out a command on the unit at lun and sets its outcome. A panic
+// in it costs this command only.
 func (us *Units) Execute(ctx context.Context, lun uint64, c *Command) {
+	err := error(errHardware)
+	defer func() {
+		recover() // err is still errHardware then
+		c.conclude(err)
+	}()
 	if u := us.Find(lun); u != nil {
-		u.Execute(ctx, c)
-		return
+		err = u.perform(ctx, c)
+	} else {
+		err = us.absent(c)
 	}
-	c.conclude(us.absent(c))
 }
 
 // absent answers for a logical unit that does not exist (SPC-4 §6.6.2, SAM-5
