@@ -175,6 +175,35 @@ func TestPackRoundTrip(t *testing.T) {
 	})
 }
 
+func TestFramesAreThoseThatOverlap(t *testing.T) {
+	data := make([]byte, Size)
+	mixture(data, 1)
+	object, err := EncodeChunk(chunkAt(2), data, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := readIndex(t, chunkAt(2), object)
+	for _, c := range []struct {
+		chunk        uint64
+		off, n       uint32
+		first, count int
+	}{
+		{2, 0, Size, 0, 128},
+		{2, 3 * SlotSize, SlotSize, 24, 8},
+		{2, FrameSize - 1, 1, 0, 1},
+		{2, FrameSize - 1, 2, 0, 2},
+		{2, Size - 1, 1, 127, 1},
+		{2, Size, 1, 0, 0},
+		{1, 0, Size, 0, 0},
+		{3, 0, Size, 0, 0},
+	} {
+		frames := x.Frames(c.chunk, c.off, c.n)
+		if len(frames) != c.count || c.count > 0 && frames[0].Number != c.first {
+			t.Errorf("bytes %d+%d of chunk %d: %d frames", c.off, c.n, c.chunk, len(frames))
+		}
+	}
+}
+
 func TestZerosAreNotStored(t *testing.T) {
 	if _, err := EncodeChunk(chunkAt(1), make([]byte, Size), Options{}); err == nil {
 		t.Error("a chunk of zeros was coded")
@@ -267,10 +296,10 @@ func TestEncodeRefuses(t *testing.T) {
 func TestSplitPacks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var list []Extent
-		for chunk := range uint64(rapid.IntRange(0, 8).Draw(t, "chunks")) {
+		for chunk := range uint64(rapid.IntRange(0, 12).Draw(t, "chunks")) {
 			if rapid.Bool().Draw(t, "shattered") {
 				for off := uint32(0); off < Size; off += 2 * Sector {
-					list = append(list, Extent{Chunk: chunk, Off: off, Len: Sector, Zero: off%4096 == 0})
+					list = append(list, Extent{Chunk: chunk, Off: off, Len: Sector, Zero: off != 0})
 				}
 				continue
 			}

@@ -169,6 +169,31 @@ func TestRefusalsBehindARightChecksum(t *testing.T) {
 	}
 }
 
+func TestAFullChunkIsWhole(t *testing.T) {
+	object := func(chunk byte, frames int) []byte {
+		footer := append(strict.AppendString(nil, chunkAt(5).String()), cipherNone)
+		footer = binary.AppendUvarint(footer, uint64(frames))
+		for range frames {
+			footer = append(footer, chunk, 0)
+			footer = binary.AppendUvarint(footer, (FrameSize/Sector-1)*4+codeZero)
+			chunk = 0 // more than that of the frame before
+		}
+		return seal(nil, footer, version, byte(KindChunk))
+	}
+	whole := object(5, Size/FrameSize)
+	if _, err := ParseIndex(chunkAt(5), int64(len(whole)), whole); err != nil {
+		t.Fatal(err)
+	}
+	for what, bad := range map[string][]byte{
+		"a frame is missing": object(5, Size/FrameSize-1),
+		"another chunk":      object(6, Size/FrameSize),
+	} {
+		if _, err := ParseIndex(chunkAt(5), int64(len(bad)), bad); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestEncryptedObjectsAreNotDamaged(t *testing.T) {
 	footer := append(strict.AppendString(nil, packAt(1).String()), cipherGCM, 42, 0, 0, 0)
 	object := seal(make([]byte, 100), append(footer, make([]byte, 16+40)...), 1, 'd')

@@ -144,6 +144,7 @@ func TestRefusalsBehindARightChecksum(t *testing.T) {
 		"container without name":   envelope('r', 1, rootAt, rootBody(1, 0, 0, 0, 0, 0, 0)),
 		"container twice":          envelope('r', 1, rootAt, rootBody(2, 1, 'c', 0, 1, 'c', 0, 0, 0, 0, 0)),
 		"origin of no container":   envelope('r', 1, rootAt, rootBody(join([]byte{0, 0, 0}, recent)...)),
+		"entries without origin":   envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0}, oneOrigin, []byte{0})...)),
 		"origin that is not used":  envelope('r', 1, rootAt, rootBody(join(oneContainer, oneOrigin, []byte{0, 0, 0})...)),
 		"origin twice":             envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0, 0, 2}, oneOrigin[1:], oneOrigin[1:], []byte{1, 5, 1, 0, 1, 0, 0, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 3})...)),
 		"page of no origin":        envelope('r', 1, rootAt, rootBody(join(oneContainer, []byte{0}, page, []byte{0, 0})...)),
