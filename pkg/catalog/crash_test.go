@@ -47,6 +47,7 @@ type fixture struct {
 	snapshot authority.Snapshot
 	child    authority.Volume
 	imported catalog.Import
+	epochs   map[uint64]string // given out: to which journal, under which tag
 }
 
 // interrupt runs the scenario with a crash in a step; false if it has no such step.

@@ -110,6 +110,24 @@ func TestCutThatDiedWithItsNode(t *testing.T) {
 	w.snapshot("snap", e.volume)
 }
 
+// TestCutOfAZombie: the node is taken for lost while it is asked to seal; it
+// publishes the cut after the newest root was searched.
+func TestCutOfAZombie(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.check(e.write(w.ctx, 0, "adopted"))
+	w.nodes.sealing = func() {
+		w.nodes.setDown("n1", true)
+		w.check(w.Abandon(w.ctx, e.volume))
+		w.check(e.write(w.ctx, 0, "never adopted"))
+	}
+	_, err := w.CreateSnapshot(w.ctx, "snap", e.volume)
+	w.want(err, catalog.ErrLost)
+	w.nodes.setDown("n1", false)
+	w.nodes.sealing = nil
+	w.holds(w.snapshot("another", e.volume).Root, map[uint64]string{0: "adopted"})
+}
+
 func TestClonesKeepWhatTheyNeed(t *testing.T) {
 	w := newWorld(t)
 	grandparent := w.attach(w.volume("grandparent").ID, "n1")

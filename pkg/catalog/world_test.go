@@ -57,7 +57,12 @@ func (w *world) controller(a authority.Authority, store swift.Store) *catalog.Ca
 // dying returns a controller that dies in its n-th step.
 func (w *world) dying(n int, after bool) (*catalog.Catalog, *authoritytest.Crash) {
 	crash := authoritytest.NewCrash(n, after)
-	return w.controller(crash.Authority(w.authority), &crashingStore{w.store, crash}), crash
+	return w.guarded(crash), crash
+}
+
+// guarded returns a controller whose calls pass through a gate.
+func (w *world) guarded(gate authoritytest.Gate) *catalog.Catalog {
+	return w.controller(authoritytest.Guard(w.authority, gate), &guardedStore{w.store, gate})
 }
 
 // later moves the clock past every patience.
@@ -204,6 +209,8 @@ type nodes struct {
 	mu      sync.Mutex
 	exports map[string]*export // by node and volume
 	down    map[string]bool
+	// sealing, if set, happens when a node is asked to seal, before it does.
+	sealing func()
 }
 
 // export is one life of a journal.
@@ -319,6 +326,9 @@ func (n *nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s ide
 	if err != nil {
 		return catalog.Cut{}, err
 	}
+	if n.sealing != nil {
+		n.sealing()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if cut, ok := e.cuts[s]; ok {
@@ -344,52 +354,4 @@ func (n *nodes) setDown(node string, down bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.down = map[string]bool{node: down}
-}
-
-// crashingStore is the store as a dying process sees it.
-type crashingStore struct {
-	swift.Store
-	crash *authoritytest.Crash
-}
-
-func (s *crashingStore) CreateContainer(ctx context.Context, container string) error {
-	return s.crash.Step(func() error { return s.Store.CreateContainer(ctx, container) })
-}
-
-func (s *crashingStore) DeleteContainer(ctx context.Context, container string) error {
-	return s.crash.Step(func() error { return s.Store.DeleteContainer(ctx, container) })
-}
-
-func (s *crashingStore) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (etag string, err error) {
-	err = s.crash.Step(func() error { etag, err = s.Store.Put(ctx, container, name, body, o); return err })
-	return etag, err
-}
-
-func (s *crashingStore) Get(ctx context.Context, container, name string, o swift.GetOptions) (object swift.Object, err error) {
-	err = s.crash.Look(func() error { object, err = s.Store.Get(ctx, container, name, o); return err })
-	return object, err
-}
-
-func (s *crashingStore) Head(ctx context.Context, container, name string, o swift.HeadOptions) (info swift.Info, err error) {
-	err = s.crash.Look(func() error { info, err = s.Store.Head(ctx, container, name, o); return err })
-	return info, err
-}
-
-func (s *crashingStore) List(ctx context.Context, container, prefix, marker string, limit int) (list []swift.Info, err error) {
-	err = s.crash.Look(func() error { list, err = s.Store.List(ctx, container, prefix, marker, limit); return err })
-	return list, err
-}
-
-func (s *crashingStore) Delete(ctx context.Context, container, name string) error {
-	return s.crash.Step(func() error { return s.Store.Delete(ctx, container, name) })
-}
-
-// DeleteMany is two steps: a batch may be deleted in part.
-func (s *crashingStore) DeleteMany(ctx context.Context, container string, names []string) error {
-	for _, part := range [][]string{names[:len(names)/2], names[len(names)/2:]} {
-		if err := s.crash.Step(func() error { return s.Store.DeleteMany(ctx, container, part) }); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,11 +1,8 @@
 package authoritytest
 
 import (
-	"context"
 	"errors"
 	"sync"
-
-	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 )
 
 // ErrCrashed is what every step after a crash returns.
@@ -58,55 +55,37 @@ func (c *Crash) Look(do func() error) error {
 	return do()
 }
 
-// Authority returns a as the dying process sees it.
-func (c *Crash) Authority(a authority.Authority) authority.Authority { return &crashing{a, c} }
-
-type crashing struct {
-	a     authority.Authority
-	crash *Crash
+// Between lets something else happen between two steps or looks of a process.
+type Between struct {
+	mu    sync.Mutex
+	steps int // still to be done
+	what  func()
+	done  bool
 }
 
-func (f *crashing) Volumes() authority.Table[authority.Volume] {
-	return crashingTable[authority.Volume]{f.a.Volumes(), f.crash}
+// NewBetween returns one that calls what once, before step or look n, counted
+// from 0.
+func NewBetween(n int, what func()) *Between { return &Between{steps: n, what: what} }
+
+// Happened reports whether there were enough steps for it.
+func (b *Between) Happened() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.done
 }
 
-func (f *crashing) Snapshots() authority.Table[authority.Snapshot] {
-	return crashingTable[authority.Snapshot]{f.a.Snapshots(), f.crash}
+// Step implements [Gate].
+func (b *Between) Step(do func() error) error {
+	b.mu.Lock()
+	now := b.steps == 0
+	b.done = b.done || now
+	b.steps--
+	b.mu.Unlock()
+	if now {
+		b.what()
+	}
+	return do()
 }
 
-func (f *crashing) Claims() authority.Table[authority.Claim] {
-	return crashingTable[authority.Claim]{f.a.Claims(), f.crash}
-}
-
-func (f *crashing) Pins() authority.Table[authority.Pin] {
-	return crashingTable[authority.Pin]{f.a.Pins(), f.crash}
-}
-
-type crashingTable[T any] struct {
-	t     authority.Table[T]
-	crash *Crash
-}
-
-func (t crashingTable[T]) Create(ctx context.Context, key string, v T) (version authority.Version, err error) {
-	err = t.crash.Step(func() error { version, err = t.t.Create(ctx, key, v); return err })
-	return version, err
-}
-
-func (t crashingTable[T]) Get(ctx context.Context, key string) (v T, version authority.Version, err error) {
-	err = t.crash.Look(func() error { v, version, err = t.t.Get(ctx, key); return err })
-	return v, version, err
-}
-
-func (t crashingTable[T]) Update(ctx context.Context, key string, v T, old authority.Version) (version authority.Version, err error) {
-	err = t.crash.Step(func() error { version, err = t.t.Update(ctx, key, v, old); return err })
-	return version, err
-}
-
-func (t crashingTable[T]) Delete(ctx context.Context, key string, old authority.Version) error {
-	return t.crash.Step(func() error { return t.t.Delete(ctx, key, old) })
-}
-
-func (t crashingTable[T]) List(ctx context.Context, after string, limit int) (rows []authority.Row[T], err error) {
-	err = t.crash.Look(func() error { rows, err = t.t.List(ctx, after, limit); return err })
-	return rows, err
-}
+// Look implements [Gate].
+func (b *Between) Look(do func() error) error { return b.Step(do) }
