@@ -122,6 +122,19 @@ func createChild(c *catalog.Catalog, w *world, f *fixture) error {
 	return err
 }
 
+// deleteChild deletes a child that is being created, as an administrator can who
+// reads its id in the authority.
+func deleteChild(c *catalog.Catalog, w *world, f *fixture) error {
+	list, err := w.authority.Volumes().List(w.ctx, "", 10)
+	w.check(err)
+	for _, row := range list {
+		if row.Value.Origin != nil {
+			w.check(c.DeleteVolume(w.ctx, row.Value.ID))
+		}
+	}
+	return sweep(c, w, f)
+}
+
 func createSnapshot(c *catalog.Catalog, w *world, f *fixture) error {
 	_, err := c.CreateSnapshot(w.ctx, "snap "+f.name, f.parent.volume)
 	return err
@@ -193,6 +206,7 @@ var pairs = map[string]pair{
 	"CreateFromSnapshot/SourcesDeleted": {detachedWithSnapshot, createChild, deleteSources, nil},
 	"CreateFromVolume/SourcesDeleted":   {detached, createChild, deleteSources, nil},
 	"CreateFromSnapshot/Sweep":          {detachedWithSnapshot, createChild, sweepLater, nil},
+	"CreateFromSnapshot/ChildDeleted":   {detachedWithSnapshot, createChild, deleteChild, nil},
 	"CreateFromSnapshot/Same":           {detachedWithSnapshot, createChild, createChild, nil},
 	"Create/Same":                       {nil, createNew, createNew, nil},
 	"Create/Sweep":                      {nil, createNew, sweepLater, nil},

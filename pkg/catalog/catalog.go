@@ -159,7 +159,7 @@ func change[T any](ctx context.Context, t authority.Table[T], key string, edit f
 	return none, ErrBusy
 }
 
-// taken replaces ErrNotFound for a record that this call is making: a sweep took
+// taken replaces ErrNotFound for a record that a call is making: a sweep took
 // the call for dead, or somebody deleted what it made. A repetition starts anew.
 func taken(err error) error {
 	if errors.Is(err, ErrNotFound) {

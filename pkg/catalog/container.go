@@ -56,7 +56,11 @@ func (c *Catalog) makeContainer(ctx context.Context, v authority.Volume) error {
 	if err != nil {
 		return err
 	}
-	return c.putOnce(ctx, v.Container, chunks.DescriptorName(firstDescriptor), body, ErrForeign)
+	err = c.putOnce(ctx, v.Container, chunks.DescriptorName(firstDescriptor), body, ErrForeign)
+	if errors.Is(err, swift.ErrNotFound) { // the container, which was there
+		return fmt.Errorf("%w: it was deleted meanwhile", ErrBusy)
+	}
+	return err
 }
 
 // putOnce puts an object that has the same bytes whoever puts it; if there is

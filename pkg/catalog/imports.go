@@ -45,7 +45,7 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 	if err := c.makeContainer(ctx, v); err != nil {
 		return Import{}, err
 	}
-	v, err = c.changeVolume(ctx, v.ID, func(v *authority.Volume) error {
+	v, err = c.changeNew(ctx, v, func(v *authority.Volume) error {
 		if v.Opening.Open {
 			return errKeep
 		}

@@ -84,17 +84,13 @@ func (c *Catalog) choose(ctx context.Context, child authority.Volume) (authority
 	if err != nil {
 		return child, err
 	}
-	chosen, err := c.changeVolume(ctx, child.ID, func(v *authority.Volume) error {
+	return c.changeNew(ctx, child, func(v *authority.Volume) error {
 		if v.Origin.Chosen {
 			return errKeep
 		}
 		v.Origin.Chosen, v.Origin.Root, v.Origin.Pinned = true, start, pinned
 		return nil
 	})
-	if err != nil {
-		return child, taken(err)
-	}
-	return chosen, nil
 }
 
 // owners lists the volumes in whose containers a root has objects: its own and

@@ -226,6 +226,23 @@ func TestOriginDeletedWhileItIsPinned(t *testing.T) {
 	w.empty()
 }
 
+func TestOriginGrowsWhileItIsCloned(t *testing.T) {
+	w := newWorld(t)
+	parent := w.volume("pvc")
+	other := w.controller(w.authority, &hooked{w.store, chunks.DescriptorPrefix, func() error {
+		_, err := w.Expand(w.ctx, parent.ID, 128*mib, 0)
+		w.detach(w.attach(parent.ID, "n1"))
+		return err
+	}})
+	_, err := other.CreateVolume(w.ctx, from("child", parent.ID))
+	w.want(err, catalog.ErrOutOfRange)
+	if child := w.clone(from("child", parent.ID)); child.Size != 128*mib {
+		t.Errorf("the child has %d bytes, its origin %d", child.Size, 128*mib)
+	}
+	w.deleteAll()
+	w.empty()
+}
+
 func TestVolumeDeletedWhileASnapshotIsMade(t *testing.T) {
 	w := newWorld(t)
 	v := w.volume("pvc")

@@ -162,35 +162,44 @@ func (c *Catalog) sweepPins(ctx context.Context, needed map[ident.Volume]bool) e
 
 // erase removes what a deleted volume has left, the record last.
 func (c *Catalog) erase(ctx context.Context, row authority.Row[authority.Volume], swept *Swept) error {
-	v := row.Value
-	if err := c.drop(ctx, volumeNames, v.Name, row.Key); err != nil {
+	if err := c.drop(ctx, volumeNames, row.Value.Name, row.Key); err != nil {
 		return err
 	}
-	if err := c.checkOwner(ctx, v); err != nil {
+	if cleared, err := c.clear(ctx, row.Value, swept); err != nil || !cleared {
 		return err
-	}
-	if err := c.empty(ctx, v.Container, swept); err != nil {
-		return err
-	}
-	err := c.store.DeleteContainer(ctx, v.Container)
-	if errors.Is(err, swift.ErrNotEmpty) {
-		return nil // the listing was stale: the next sweep sees more
-	}
-	if err != nil && !errors.Is(err, swift.ErrNotFound) {
-		return err
-	}
-	if v.Origin != nil {
-		for _, owner := range v.Origin.Pinned {
-			if err := c.unpin(ctx, owner, v.ID); err != nil {
-				return err
-			}
-		}
 	}
 	done, err := remove(ctx, c.volumes, row.Key, row.Version)
 	if done {
 		swept.Volumes++
 	}
 	return err
+}
+
+// clear removes the container of a volume that nobody needs, and then the
+// volume's pins on others. It reports false if the container is not empty yet:
+// its listing was stale.
+func (c *Catalog) clear(ctx context.Context, v authority.Volume, swept *Swept) (bool, error) {
+	if err := c.checkOwner(ctx, v); err != nil {
+		return false, err
+	}
+	if err := c.empty(ctx, v.Container, swept); err != nil {
+		return false, err
+	}
+	err := c.store.DeleteContainer(ctx, v.Container)
+	if errors.Is(err, swift.ErrNotEmpty) {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, swift.ErrNotFound) {
+		return false, err
+	}
+	if v.Origin != nil {
+		for _, owner := range v.Origin.Pinned {
+			if err := c.unpin(ctx, owner, v.ID); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
 }
 
 // erasePage is how many objects one request deletes.

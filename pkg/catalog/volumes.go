@@ -49,7 +49,7 @@ func (c *Catalog) createVolume(ctx context.Context, spec VolumeSpec) (authority.
 			return v, err
 		}
 	}
-	v, err = c.changeVolume(ctx, v.ID, func(v *authority.Volume) error {
+	return c.changeNew(ctx, v, func(v *authority.Volume) error {
 		if v.State == authority.Ready {
 			return errKeep
 		}
@@ -59,7 +59,23 @@ func (c *Catalog) createVolume(ctx context.Context, spec VolumeSpec) (authority.
 		}
 		return nil
 	})
-	return v, taken(err)
+}
+
+// changeNew edits the record of a volume that this call is making. If the
+// volume was deleted meanwhile and even its record is gone, no sweep knows what
+// this call has made since: it clears that itself.
+func (c *Catalog) changeNew(ctx context.Context, made authority.Volume, edit func(*authority.Volume) error) (authority.Volume, error) {
+	v, err := c.changeVolume(ctx, made.ID, edit)
+	if err == nil {
+		return v, nil
+	}
+	if errors.Is(err, ErrNotFound) {
+		if _, _, gone := c.volumes.Get(ctx, string(made.ID)); errors.Is(gone, authority.ErrNotFound) {
+			_, undo := c.clear(ctx, made, &Swept{})
+			err = errors.Join(err, undo)
+		}
+	}
+	return made, taken(err)
 }
 
 // plan finds or makes the record for a spec. It makes nothing in Swift.
