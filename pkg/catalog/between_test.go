@@ -208,7 +208,7 @@ var pairs = map[string]pair{
 	"CreateFromSnapshot/Sweep":          {detachedWithSnapshot, createChild, sweepLater, nil},
 	"CreateFromSnapshot/ChildDeleted":   {detachedWithSnapshot, createChild, deleteChild, nil},
 	"CreateFromSnapshot/Same":           {detachedWithSnapshot, createChild, createChild, nil},
-	"Create/Same":                       {nil, createNew, createNew, nil},
+	"Create/Same":                       {nil, createNew, createNew, func(w *world, f *fixture) { rows(w, w.authority.Volumes(), 2) }},
 	"Create/Sweep":                      {nil, createNew, sweepLater, nil},
 	"CreateSnapshot/VolumeDeleted":      {detached, createSnapshot, deleteSources, nil},
 	"CreateSnapshot/Same":               {nil, createSnapshot, createSnapshot, func(w *world, f *fixture) { w.count(1, 1) }},

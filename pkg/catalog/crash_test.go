@@ -8,6 +8,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority/authoritytest"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
 // TestContinuesAfterEveryStep lets the controller die in every step of every
@@ -215,6 +216,9 @@ var scenarios = map[string]scenario{
 			rows(w, w.authority.Pins(), 0)
 			if n := len(w.containers()); n != 1 {
 				w.t.Errorf("%d containers, want the parent's", n)
+			}
+			if refs, err := snapshots.ListPins(w.ctx, w.store, f.parent.opening.Container); err != nil || len(refs) > 0 {
+				w.t.Errorf("refs of %v are left, %v", refs, err)
 			}
 			w.holds(f.snapshot.Root, ab)
 		},

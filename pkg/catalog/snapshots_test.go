@@ -169,6 +169,17 @@ func TestClonesKeepWhatTheyNeed(t *testing.T) {
 	w.empty()
 }
 
+// TestPinOfNobody: a controller stalled while its volume was deleted and erased,
+// woke up, pinned and died.
+func TestPinOfNobody(t *testing.T) {
+	w := newWorld(t)
+	v, child := w.volume("pvc"), ident.NewVolume()
+	_, err := w.authority.Pins().Create(w.ctx, authority.PinKey(v.ID, child), authority.Pin{Owner: v.ID, Child: child})
+	w.check(err)
+	w.check(w.DeleteVolume(w.ctx, v.ID))
+	w.empty()
+}
+
 func TestSnapshotOutlivesItsVolume(t *testing.T) {
 	w := newWorld(t)
 	e := w.attach(w.volume("pvc").ID, "n1")
