@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
@@ -35,17 +36,18 @@ func (l lun) WriteZeroes(ctx context.Context, off, n int64, fua bool) error {
 	return sense(l.Volume.WriteZeroes(ctx, off, n, fua))
 }
 
-// final are the failures that no retry of the initiator can mend.
-var final = []error{volume.ErrDamaged, volume.ErrFenced, volume.ErrSecondWriter, delta.ErrDamaged, delta.ErrStopped}
+// gone are the failures that end the volume on this node though no data is bad.
+var gone = []error{volume.ErrFenced, volume.ErrSecondWriter, delta.ErrStopped}
 
 func sense(err error) error {
-	if err == nil {
+	is := func(kind error) bool { return errors.Is(err, kind) }
+	switch {
+	case err == nil:
 		return nil
-	}
-	for _, f := range final {
-		if errors.Is(err, f) {
-			return fmt.Errorf("%w: %w", target.ErrMedium, err)
-		}
+	case is(volume.ErrDamaged), is(delta.ErrDamaged):
+		return fmt.Errorf("%w: %w", target.ErrMedium, err)
+	case slices.ContainsFunc(gone, is):
+		return fmt.Errorf("%w: %w", target.ErrGone, err)
 	}
 	return fmt.Errorf("%w: %w", target.ErrUnavailable, err)
 }
