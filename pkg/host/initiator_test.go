@@ -88,6 +88,7 @@ func TestLoginTearsDownOtherEpochs(t *testing.T) {
 	}
 	other := strings.ReplaceAll(testSession(1).IQN, string(testVolume), strings.Repeat("f", 32))
 	m.addSession(other)
+	m.write(m.path("etc/iscsi/nodes", other, "127.0.0.1,13260"), "")
 	m.ran("")
 
 	device, err := i.Login(t.Context(), testSession(2))
@@ -105,6 +106,9 @@ func TestLoginTearsDownOtherEpochs(t *testing.T) {
 	}
 	if _, err := os.Stat(m.path("etc/iscsi/nodes", testSession(1).IQN)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the node record of epoch 1 is still there (%v)", err)
+	}
+	if _, err := os.Stat(m.path("etc/iscsi/nodes", other)); err != nil {
+		t.Errorf("the node record of another volume was touched: %v", err)
 	}
 }
 

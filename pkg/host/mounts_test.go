@@ -237,6 +237,18 @@ func TestRemoveKeepsWhatIsNotOurs(t *testing.T) {
 	}
 }
 
+// A clone of an xfs has its source's UUID and is mounted beside it all the same.
+func TestXFSWithoutUUID(t *testing.T) {
+	machine := newMachine(t)
+	m := Mounts{Run: machine}
+	if err := m.MountDevice(t.Context(), "/dev/sdx", machine.path("staging"), XFS, []string{"noatime"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if ran := machine.ran("mount -t xfs -o noatime,nouuid,ro /dev/sdx"); len(ran) != 1 {
+		t.Errorf("ran %q", ran)
+	}
+}
+
 func TestMountOptions(t *testing.T) {
 	for _, option := range []string{"noatime", "discard", "data=ordered", "errors=remount-ro", "uid=0", "commit=5"} {
 		if err := CheckMountOptions([]string{option}); err != nil {

@@ -34,8 +34,19 @@ func TestExecFailures(t *testing.T) {
 	}
 }
 
-// A tool and what it started end with the context; a grandchild that keeps the
-// output open does not keep the caller.
+// A process that the tool left behind, with the output still open, does not keep
+// the caller.
+func TestExecDoesNotWaitForWhatIsLeft(t *testing.T) {
+	start := time.Now()
+	if _, err := (Exec{}).Run(t.Context(), "setsid", "--fork", "sleep", "8"); err == nil {
+		t.Error("the output was cut off without an error")
+	}
+	if took := time.Since(start); took > killWait+4*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// A tool and what it started end with the context.
 func TestExecEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
