@@ -270,3 +270,24 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDecode decodes any bytes as a frame.
+func FuzzDecode(f *testing.F) {
+	object := smallPack(f)
+	x := readIndex(f, packAt(1), object)
+	for _, frame := range x.Frames(7, 0, Size) {
+		f.Add(object[frame.Pos:][:frame.Stored])
+	}
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		if len(stored) == 0 || len(stored) >= FrameSize {
+			return
+		}
+		one := &Index{at: x.at, kind: KindPack, crcs: make([]uint32, FrameSize/BlockSize)}
+		one.frames = []frame{{chunk: 7, stored: uint32(len(stored)), sectors: FrameSize / Sector, code: codeZstd}}
+		dst := make([]byte, FrameSize)
+		err := one.Decode(one.Frames(7, 0, 1)[0], stored, dst)
+		if err != nil && (!errors.Is(err, ErrDamaged) || !IsZero(dst)) {
+			t.Fatalf("%v, and data is left: %t", err, !IsZero(dst))
+		}
+	})
+}

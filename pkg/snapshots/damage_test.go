@@ -262,3 +262,19 @@ func same(t *testing.T, kind byte, at Location, body []byte, encode func(Locatio
 		t.Fatalf("% x has another spelling, or %v", body, err)
 	}
 }
+
+// FuzzObject decodes any bytes as an object, with a right checksum.
+func FuzzObject(f *testing.F) {
+	all := samples(f)
+	for _, s := range all {
+		f.Add(s.object[:len(s.object)-4])
+	}
+	f.Fuzz(func(t *testing.T, object []byte) {
+		object = binary.LittleEndian.AppendUint32(bytes.Clone(object), crc32.Checksum(object, castagnoli))
+		for kind, s := range all {
+			if err := s.decode(object); err != nil && !errors.Is(err, chunks.ErrDamaged) {
+				t.Fatalf("%s: %v", kind, err)
+			}
+		}
+	})
+}

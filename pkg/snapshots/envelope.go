@@ -152,16 +152,16 @@ func readHash(r *strict.Reader) (h Hash) {
 	return h
 }
 
+// lastTime is the end of the year 9999 in milliseconds. Times outside of 1970 to
+// then come from broken clocks and are moved to the next one inside.
+const lastTime = 253402300799999
+
 func appendTime(b []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return append(b, 0)
-	}
-	return binary.AppendUvarint(b, uint64(t.UnixMilli()))
+	return binary.AppendUvarint(b, uint64(min(max(t.UnixMilli(), 0), lastTime)))
 }
 
 func readTime(r *strict.Reader) time.Time {
-	const year9999 = 253402300799999 // milliseconds
-	ms := r.Uvarint(year9999)
+	ms := r.Uvarint(lastTime)
 	if ms == 0 {
 		return time.Time{}
 	}

@@ -70,38 +70,3 @@ func readWhole(ctx context.Context, store swift.Store, at Location) (*chunks.Ind
 	x, err := chunks.ParseIndex(at, object.Size, object.Body)
 	return x, object, err
 }
-
-// Reach calls visit for every object that root needs: itself, its pages, and
-// the chunks and packs that these name, each once. It does not follow Parent: a
-// table needs no other root.
-func Reach(ctx context.Context, store swift.Store, root *Root, visit func(Location) error) error {
-	if err := visit(root.Location()); err != nil {
-		return err
-	}
-	for _, p := range root.pages {
-		if err := visit(p.location()); err != nil {
-			return err
-		}
-	}
-	packs := make(map[PackRef]bool)
-	for e, err := range OpenTable(store, root).Entries(ctx) {
-		if err != nil {
-			return err
-		}
-		if !e.Base.IsZero() {
-			if err := visit(e.Base.Location(e.Chunk)); err != nil {
-				return err
-			}
-		}
-		for _, p := range e.Patches {
-			if packs[p] {
-				continue
-			}
-			packs[p] = true
-			if err := visit(p.Location()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}

@@ -89,51 +89,6 @@ func TestListGoesOnAfterAPage(t *testing.T) {
 	}
 }
 
-func TestReachFindsEverythingOnce(t *testing.T) {
-	ctx, store := t.Context(), newMemory()
-	l := &lineage{
-		origin: Origin{"sb-1", ident.NewEpoch(1), ident.NewOpen()},
-		table:  BlankTable(),
-		want:   make(map[uint64]Entry),
-		state:  State{Size: tib},
-	}
-	want := make(map[Location]bool)
-	changes := make(map[uint64]Entry)
-	for chunk := range uint64(3 * PageChunks) {
-		e := Entry{Base: ChunkRef{l.origin, 1}, Patches: []PackRef{{l.origin, 1, chunk % 7}}}
-		changes[chunk] = e
-		want[e.Base.Location(chunk)], want[e.Patches[0].Location()] = true, true
-	}
-	l.apply(t, store, changes)
-	for at := range store.objects {
-		want[at] = true // the pages and the root
-	}
-	if len(want) < 3*PageChunks+7+2+1 {
-		t.Fatalf("%d objects: no pages were written", len(want))
-	}
-	root, err := LoadRoot(ctx, store, "sb-1", l.root.Ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := Reach(ctx, store, root, func(at Location) error {
-		if !want[at] {
-			t.Errorf("%s is reached twice, or not there", at)
-		}
-		delete(want, at)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	for at := range want {
-		t.Errorf("%s is not reached", at)
-		break
-	}
-	stop := errors.New("stop")
-	if err := Reach(ctx, store, root, func(Location) error { return stop }); err != stop {
-		t.Errorf("the visitor's error became %v", err)
-	}
-}
-
 func TestReadIndexOfALongFooter(t *testing.T) {
 	ctx, store := t.Context(), newMemory()
 	o := Origin{"sb-1", ident.NewEpoch(1), ident.NewOpen()}

@@ -34,7 +34,7 @@ type State struct {
 	Size   int64 // bytes, a multiple of 512
 	Mark   Mark
 	Clean  bool      // the volume was closed in good order after this generation
-	Sealed time.Time // when the generation was cut, in whole milliseconds: the age of its data
+	Sealed time.Time // when the generation was cut, kept in milliseconds: the age of its data
 }
 
 // Container is an entry of a root's dictionary.

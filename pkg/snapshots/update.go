@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -65,6 +66,7 @@ func (t *Table) update(ctx context.Context, c Change) (*Update, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.State.Sealed = c.State.Sealed.UTC().Truncate(time.Millisecond) // as it will be read
 	next := &Table{
 		store:      t.store,
 		size:       c.State.Size,
