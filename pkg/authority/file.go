@@ -103,6 +103,9 @@ func prepare(dir string, d filesystem) error {
 		if err := d.Rename(temp, filepath.Join(dir, layoutFile)); err != nil {
 			return err
 		}
+		if err := d.SyncDir(dir); err != nil { // before anything else is in it
+			return err
+		}
 	}
 	for _, sub := range []string{lockDir, "volumes", "snapshots", "claims", "pins"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
@@ -158,15 +161,20 @@ func (t *fileTable[T]) open() error {
 
 // lock takes the lock of a key, after checking that the key is one.
 func (t *fileTable[T]) lock(ctx context.Context, key string, shared bool) (unlock func(), err error) {
-	if err := CheckKey(key); err != nil {
+	if err := errors.Join(CheckKey(key), t.usable()); err != nil {
 		return nil, err
-	}
-	if failed := t.failed.Load(); failed != nil {
-		return nil, fmt.Errorf("the authority stopped: %w", *failed)
 	}
 	h := fnv.New32a()
 	h.Write([]byte(key))
 	return flock(ctx, filepath.Join(t.root, lockDir, fmt.Sprintf("%s.%d", t.name, h.Sum32()%lockStripes)), shared)
+}
+
+// usable reports why the authority stopped, if it did.
+func (t *fileTable[T]) usable() error {
+	if failed := t.failed.Load(); failed != nil {
+		return fmt.Errorf("the authority stopped: %w", *failed)
+	}
+	return nil
 }
 
 // Create implements [Table].
@@ -281,7 +289,7 @@ func (t *fileTable[T]) Get(ctx context.Context, key string) (v T, version Versio
 // List implements [Table].
 func (t *fileTable[T]) List(ctx context.Context, after string, limit int) ([]Row[T], error) {
 	keys, err := t.keys(after)
-	if err != nil {
+	if err = errors.Join(err, t.usable(), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("authority: list %s: %w", t.name, err)
 	}
 	var rows []Row[T]
