@@ -1,5 +1,6 @@
 // Command ramtarget serves RAM over iSCSI: the target that conformance tests
-// and benchmarks run against.
+// and benchmarks run against. On SIGHUP its device grows by half and initiators
+// are told.
 package main
 
 import (
@@ -21,15 +22,20 @@ func main() {
 	size := flag.Int64("size", 256<<20, "size in bytes")
 	user := flag.String("chap-user", "", "CHAP user; none: no CHAP")
 	secret := flag.String("chap-secret", "", "CHAP secret")
+	file := flag.String("file", "", "file to keep the data in, mapped into memory, so that they outlive the process")
 	verbose := flag.Bool("v", false, "log sessions to stderr")
 	flag.Parse()
-	if err := run(*addr, *iqn, *size, target.CHAP{User: *user, Secret: *secret}, *verbose); err != nil {
+	device, err := newRAM(*size, *file)
+	if err == nil {
+		err = run(*addr, *iqn, device, target.CHAP{User: *user, Secret: *secret}, *verbose)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "ramtarget:", err)
 		os.Exit(1)
 	}
 }
 
-func run(addr, iqn string, size int64, chap target.CHAP, verbose bool) error {
+func run(addr, iqn string, device *ram, chap target.CHAP, verbose bool) error {
 	cfg := target.Config{Addr: addr}
 	if verbose {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -44,7 +50,7 @@ func run(addr, iqn string, size int64, chap target.CHAP, verbose bool) error {
 		Shared: true,
 		LUNs: []target.LUN{{
 			Volume: "0123456789abcdef0123456789abcdef",
-			Device: newRAM(size),
+			Device: device,
 		}},
 	})
 	if err != nil {
@@ -55,10 +61,19 @@ func run(addr, iqn string, size int64, chap target.CHAP, verbose bool) error {
 	defer stop()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
+	grow := make(chan os.Signal, 1)
+	signal.Notify(grow, syscall.SIGHUP)
+	for running := true; running; {
+		select {
+		case err := <-served:
+			return err
+		case <-grow:
+			if err := server.Resize(iqn, 0, device.grow()); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			running = false
+		}
 	}
 	done, cancel := context.WithCancel(context.Background())
 	cancel() // commands in RAM end by themselves

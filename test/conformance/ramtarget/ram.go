@@ -2,13 +2,19 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // ram is a device in memory. Stripes of locks keep single blocks whole under
 // concurrent writes, which SCSI does not ask for but tests compare by.
 type ram struct {
-	data  []byte
+	data  []byte // as long as it can grow
+	size  atomic.Int64
 	locks [64]sync.RWMutex
 }
 
@@ -16,9 +22,37 @@ type ram struct {
 // in turn.
 const stripe = 1 << 20
 
-func newRAM(size int64) *ram { return &ram{data: make([]byte, size)} }
+// newRAM maps memory, of a file if one is named, which is made if need be.
+func newRAM(size int64, file string) (*ram, error) {
+	r := &ram{}
+	r.size.Store(size)
+	most := size + size/2
+	if file == "" {
+		r.data = make([]byte, most)
+		return r, nil
+	}
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Truncate(most); err != nil {
+		return nil, err
+	}
+	r.data, err = unix.Mmap(int(f.Fd()), 0, int(most), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mapping %s: %w", file, err)
+	}
+	return r, nil
+}
 
-func (r *ram) Size() int64 { return int64(len(r.data)) }
+func (r *ram) Size() int64 { return r.size.Load() }
+
+// grow makes the device as large as it can be and returns its size.
+func (r *ram) grow() int64 {
+	r.size.Store(int64(len(r.data)))
+	return r.Size()
+}
 
 func (r *ram) each(off, n int64, f func(lock *sync.RWMutex, off, end int64)) {
 	for end := off + n; off < end; {
