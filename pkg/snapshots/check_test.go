@@ -12,7 +12,7 @@ import (
 
 // storedVolume stores a volume of full chunks, a pack that patches two of them,
 // and a page of its table.
-func storedVolume(t *testing.T) (*memory, *Update) {
+func storedVolume(t *testing.T, o Origin) (*memory, *Update) {
 	t.Helper()
 	store := newMemory()
 	noise := make([]byte, chunks.Size)
@@ -22,7 +22,7 @@ func storedVolume(t *testing.T) (*memory, *Update) {
 	}
 	changes := make(map[uint64]Entry)
 	for chunk := range uint64(3) {
-		e := Entry{Base: ChunkRef{goldenOrigin, 1}}
+		e := Entry{Base: ChunkRef{o, 1}}
 		at := e.Base.Location(chunk)
 		object, err := chunks.EncodeChunk(at, noise, chunks.Options{})
 		if err != nil {
@@ -31,7 +31,7 @@ func storedVolume(t *testing.T) (*memory, *Update) {
 		store.objects[at] = object
 		changes[chunk] = e
 	}
-	pack := PackRef{goldenOrigin, 1, 0}
+	pack := PackRef{o, 1, 0}
 	object, err := chunks.EncodePack(pack.Location(), []chunks.Extent{
 		{Chunk: 1, Len: 4096, Data: noise[:4096]},
 		{Chunk: PageChunks, Len: 4096, Zero: true},
@@ -45,16 +45,16 @@ func storedVolume(t *testing.T) (*memory, *Update) {
 	}
 	// As many more chunks as it takes to have a page written, then zeros for them.
 	for chunk := uint64(10); chunk < 10+maxRecent; chunk++ {
-		changes[chunk] = Entry{Base: ChunkRef{goldenOrigin, 2}}
+		changes[chunk] = Entry{Base: ChunkRef{o, 2}}
 	}
-	u, err := BlankTable().Update(t.Context(), Change{Origin: goldenOrigin, Gen: 1, State: State{Size: 100 * gib}, Entries: changes})
+	u, err := BlankTable().Update(t.Context(), Change{Origin: o, Gen: 1, State: State{Size: 100 * gib}, Entries: changes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for chunk := uint64(10); chunk < 10+maxRecent; chunk++ {
 		changes[chunk] = Entry{}
 	}
-	if u, err = u.Table.Update(t.Context(), Change{Origin: goldenOrigin, Gen: 2, State: State{Size: 100 * gib}, Entries: changes}); err != nil {
+	if u, err = u.Table.Update(t.Context(), Change{Origin: o, Gen: 2, State: State{Size: 100 * gib}, Entries: changes}); err != nil {
 		t.Fatal(err)
 	}
 	store.publish(t, u)
@@ -65,7 +65,7 @@ func storedVolume(t *testing.T) (*memory, *Update) {
 }
 
 func TestCheckOfAWholeVolume(t *testing.T) {
-	store, u := storedVolume(t)
+	store, u := storedVolume(t, goldenOrigin)
 	for _, data := range []bool{false, true} {
 		got, err := Check(t.Context(), store, u.Root, data, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
 		want := Checked{Pages: 1, Chunks: 3, Packs: 1, Bytes: got.Bytes}
@@ -76,7 +76,7 @@ func TestCheckOfAWholeVolume(t *testing.T) {
 }
 
 func TestCheckFindsFaults(t *testing.T) {
-	store, u := storedVolume(t)
+	store, u := storedVolume(t, goldenOrigin)
 	chunk := ChunkRef{goldenOrigin, 1}
 	pack := PackRef{goldenOrigin, 1, 0}
 	otherPack, err := chunks.EncodePack(pack.Location(), []chunks.Extent{{Chunk: 1, Len: 512, Zero: true}}, chunks.Options{})
@@ -124,7 +124,7 @@ func TestCheckFindsFaults(t *testing.T) {
 }
 
 func TestCheckEndsWithTheStore(t *testing.T) {
-	store, u := storedVolume(t)
+	store, u := storedVolume(t, goldenOrigin)
 	away := &swift.Error{Op: "get", Kind: swift.ErrUnavailable}
 	for _, prefix := range []byte("tcd") {
 		store.onGet = func(at Location) error {
