@@ -123,12 +123,13 @@ type cut struct {
 
 // machine is the model: volumes over one Swift, each on a node of its own.
 type machine struct {
-	t        *rapid.T
-	volumes  []*subject
-	cuts     []cut
-	lastID   uint32
-	failing  int // of 8 PUTs
-	faultRNG *rand.Rand
+	t       *rapid.T
+	volumes []*subject
+	cuts    []cut
+	lastID  uint32
+	failing int // of 8 PUTs
+	disks   *rand.Rand
+	faulty  *rand.Rand // under the spy's lock
 }
 
 const (
@@ -146,12 +147,12 @@ func TestModel(t *testing.T) {
 	store := swifttest.NewStore(t)
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
-		m := &machine{t: t, faultRNG: rand.New(rand.NewPCG(seed, 2))}
+		m := &machine{t: t, disks: rand.New(rand.NewPCG(seed, 0)), faulty: rand.New(rand.NewPCG(seed, 1))}
 		spy := &spy{Store: store}
 		spy.before = m.fault
 		spy.after = func(op, name string) error { return m.fault(op, "") }
 		r := &rig{t: t, ctx: t.Context(), store: spy, size: modelSize, root: "/", quota: modelQuota}
-		r.fs = crashfs.New(rand.New(rand.NewPCG(seed, 1)))
+		r.fs = m.disk()
 		m.add(r.start(nil), make(state, modelSize/512))
 		t.Repeat(map[string]func(*rapid.T){
 			"write":      m.write,
@@ -178,7 +179,7 @@ func TestModel(t *testing.T) {
 
 // fault lets some requests fail, before or after they were done.
 func (m *machine) fault(op, _ string) error {
-	if op == "put" && m.faultRNG.IntN(8) < m.failing {
+	if op == "put" && m.faulty.IntN(8) < m.failing {
 		return errAway
 	}
 	return nil
@@ -299,8 +300,7 @@ func (m *machine) powerLoss(t *rapid.T) {
 func (m *machine) reattach(t *rapid.T) {
 	s := m.some(t)
 	s.head = s.close()
-	s.must(s.journal.Destroy())
-	s.nextEpoch()
+	m.move(s)
 	s.durable, s.stored = len(s.past)-1, len(s.past)-1
 	m.cuts = append(m.cuts, cut{s.head, s.now()})
 }
@@ -319,11 +319,21 @@ func (m *machine) zombie(t *rapid.T) {
 	// The newest root, as the controller searches it after the fence. A root PUT
 	// that had passed its look for the fence may still have come later.
 	s.head = m.newest(old)
-	s.nextEpoch()
+	m.move(s)
 	s.settle(s.stored)
 	s.stored = s.durable
 	wantIs(t, old.WriteAt(old.ctx, make([]byte, 512), 0, false), ErrFenced)
-	old.must(old.journal.Destroy())
+}
+
+// disk returns an empty disk of another node.
+func (m *machine) disk() *crashfs.FS {
+	return crashfs.New(rand.New(rand.NewPCG(m.disks.Uint64(), 1)))
+}
+
+// move opens a volume's next epoch on another node.
+func (m *machine) move(s *subject) {
+	s.fs = m.disk()
+	s.nextEpoch()
 }
 
 // newest stops the volume's publication and returns the newest root there is.
@@ -349,7 +359,7 @@ func (m *machine) clone(t *rapid.T) {
 	}
 	c := m.cuts[rapid.IntRange(0, len(m.cuts)-1).Draw(t, "cut")]
 	child := &rig{t: m.t, ctx: m.t.Context(), store: m.volumes[0].store, root: "/", size: c.root.State.Size, quota: modelQuota}
-	child.fs = crashfs.New(rand.New(rand.NewPCG(uint64(len(m.volumes)), 3)))
+	child.fs = m.disk()
 	m.add(child.start(c.root), c.state)
 }
 
@@ -371,16 +381,14 @@ func (m *machine) finish() {
 	for _, s := range m.volumes {
 		s.verify(0, len(s.now()))
 		s.head = s.close()
-		s.must(s.journal.Destroy())
-		s.nextEpoch()
+		m.move(s)
 		s.verify(0, len(s.now()))
 		s.Stop()
-		s.must(s.journal.Destroy())
 	}
 	for _, c := range m.cuts[max(0, len(m.cuts)-3):] {
+		m.volumes[0].fs = m.disk()
 		r := m.volumes[0].clone(c.root)
 		(&subject{rig: r, name: -1, past: []state{c.state}}).verify(0, len(c.state))
 		r.Stop()
-		r.must(r.journal.Destroy())
 	}
 }

@@ -106,8 +106,10 @@ func (r *rig) tryOpen() error {
 		journal.Close()
 		return err
 	}
+	if r.Volume == nil {
+		r.t.Cleanup(func() { r.Stop() }) // of whatever was opened last
+	}
 	r.Volume = v
-	r.t.Cleanup(func() { v.Stop() })
 	return nil
 }
 
