@@ -44,8 +44,8 @@ type objects struct {
 	cache *Cache
 }
 
-func newObjects(c Config) *objects {
-	return &objects{&patient{Store: c.Store, pause: c.pause, missing: c.Missing}, c.Cache}
+func newObjects(life context.Context, c Config) *objects {
+	return &objects{&patient{Store: c.Store, life: life, pause: c.pause, missing: c.Missing}, c.Cache}
 }
 
 // entry looks a chunk up in a table.
@@ -85,6 +85,8 @@ func (o *objects) slots(ctx context.Context, at snapshots.Location, chunk uint64
 // fetch fills into with a run of slots. However many want one of them, it is
 // fetched once: whoever asked first fetches the whole run, the others wait.
 func (o *objects) fetch(ctx context.Context, at snapshots.Location, chunk uint64, first uint32, into []slot) error {
+	ctx, cancel := o.store.during(ctx) // another volume may be the one that fetches
+	defer cancel()
 	if len(into) == 1 {
 		return shared(ctx, o.cache.slots, slotKey(at, chunk, first), &into[0], func(ctx context.Context) (slot, error) {
 			run, err := o.load(ctx, at, chunk, first, 1)
@@ -184,6 +186,8 @@ func decode(x *chunks.Index, frames []chunks.Frame, stored []byte, pos int64, fi
 // index returns the footer of an object.
 func (o *objects) index(ctx context.Context, at snapshots.Location) (x *chunks.Index, err error) {
 	key := cache.Key{Container: at.Container, Object: at.Name}
+	ctx, cancel := o.store.during(ctx)
+	defer cancel()
 	err = shared(ctx, o.cache.indexes, key, &x, func(ctx context.Context) (x *chunks.Index, err error) {
 		err = proven(ctx, func() error {
 			x, err = snapshots.ReadIndex(ctx, o.store, at)

@@ -35,15 +35,25 @@ func (b backoff) wait(ctx context.Context, n int) error {
 // asked for again until its absence is proven.
 type patient struct {
 	swift.Store
+	life    context.Context // ends with the volume
 	pause   backoff
 	missing time.Duration // how long an object must stay absent to be damage
 
 	gets, bytes atomic.Int64 // that succeeded, and what they returned
 }
 
+// during returns ctx as it is until the volume ends.
+func (p *patient) during(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(p.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
 // Get returns the bytes, damage, or the context's error. The absence
 // of a referenced object is never an empty answer (B13).
 func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOptions) (swift.Object, error) {
+	ctx, cancel := p.during(ctx)
+	defer cancel()
 	var since time.Time // when it was first found absent
 	absent := 0
 	for n := 0; ; n++ {

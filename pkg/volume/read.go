@@ -25,8 +25,6 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 // layer that had left the journal before it was read is in this table.
 func (v *Volume) readHoles(ctx context.Context, p []byte, off int64, holes []delta.Span) error {
 	table := v.publisher.head.Load().table
-	ctx, cancel := v.during(ctx)
-	defer cancel()
 	for _, h := range holes {
 		if err := v.readTable(ctx, table, span{h.Off, h.Off + h.Len}, p[h.Off-off:][:h.Len]); err != nil {
 			return err
@@ -72,11 +70,4 @@ func (v *Volume) prefetch(off, n int64) {
 			v.readTable(v.life, v.publisher.head.Load().table, piece, nil)
 		}()
 	}
-}
-
-// during returns ctx as it is until the volume ends.
-func (v *Volume) during(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(v.life, cancel)
-	return ctx, func() { stop(); cancel() }
 }

@@ -64,11 +64,11 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 	}
 	v := &Volume{
 		journal:  config.Journal,
-		objects:  newObjects(config),
 		ahead:    &readAhead{limit: config.ReadAhead},
 		resizing: make(chan struct{}, 1),
 	}
 	v.life, v.end = context.WithCancelCause(context.Background())
+	v.objects = newObjects(v.life, config)
 	if v.publisher, err = newPublisher(ctx, config, v.objects); err != nil {
 		return nil, v.failed("open", err)
 	}
@@ -192,7 +192,7 @@ func (v *Volume) Published(ctx context.Context, gen uint64) (*snapshots.Root, er
 	if gen >= v.journal.Active() {
 		return nil, v.failed("publish", fmt.Errorf("generation %d: %w", gen, delta.ErrNotSealed))
 	}
-	ctx, cancel := v.during(ctx)
+	ctx, cancel := v.objects.store.during(ctx)
 	defer cancel()
 	root, err := v.publisher.log.wait(ctx, gen)
 	return root, v.failed("publish", err)

@@ -64,20 +64,19 @@ func (o *objects) overlay(ctx context.Context, w window, patches []snapshots.Pac
 // returns those that it does not hold.
 func (o *objects) take(ctx context.Context, w window, at snapshots.Location, todo spans) (spans, error) {
 	var held [regions]slot
-	seen := int64(0) // regions below have been taken
-	for _, s := range append(spans(nil), todo...) {
-		first, end := max(s.from/regionSize, seen), (s.to+regionSize-1)/regionSize
+	taken := int64(0) // regions below are in held, or not needed
+	for _, s := range todo {
+		first, end := max(s.from/regionSize, taken), (s.to+regionSize-1)/regionSize
 		if first >= end {
 			continue
 		}
-		run := held[first:end]
-		if err := o.slots(ctx, at, w.chunk, uint32(first), run); err != nil {
+		if err := o.slots(ctx, at, w.chunk, uint32(first), held[first:end]); err != nil {
 			return nil, err
 		}
-		for _, part := range run {
-			todo = w.cover(part, todo)
-		}
-		seen = end
+		taken = end
+	}
+	for _, part := range held {
+		todo = w.cover(part, todo)
 	}
 	return todo, nil
 }
