@@ -35,6 +35,9 @@ var (
 	ErrForeign = errors.New("journal belongs to another volume or epoch")
 	// ErrUnfit: the directory is on a file system that forgets (tmpfs, overlay).
 	ErrUnfit = errors.New("not a durable file system")
+	// ErrFull: the disk has no room for the quota, or the log none for another
+	// opening (after some ten thousand without a publication).
+	ErrFull = errors.New("no space for the journal")
 	// ErrInvalid: an address, a length or a setting that no journal has.
 	ErrInvalid = errors.New("invalid argument")
 	// ErrClosed: the journal was closed by its owner.

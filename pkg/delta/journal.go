@@ -353,6 +353,11 @@ func removeJournal(fs FS, dir string) error {
 	if err := fs.SyncDir(dir); err != nil {
 		return err
 	}
+	return removeAll(fs, dir)
+}
+
+// removeAll removes a directory and the files in it.
+func removeAll(fs FS, dir string) error {
 	names, err := fs.ReadDir(dir)
 	if err != nil {
 		return err

@@ -298,3 +298,37 @@ func TestCreateAndOpenRefuse(t *testing.T) {
 		t.Errorf("journal on tmpfs: %v", err)
 	}
 }
+
+// fullFS has room for a few files only.
+type fullFS struct {
+	FS
+	room int
+}
+
+func (f *fullFS) Create(name string) (File, error) {
+	file, err := f.FS.Create(name)
+	return fullFile{file, f}, err
+}
+
+type fullFile struct {
+	File
+	fs *fullFS
+}
+
+func (f fullFile) Allocate(size int64) error {
+	if f.fs.room--; f.fs.room < 0 {
+		return ErrFull
+	}
+	return f.File.Allocate(size)
+}
+
+func TestFailedCreateLeavesNothing(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.FS = &fullFS{FS: osFS{}, room: 5}
+	if _, err := Create(cfg, testIdentity(), State{Size: mib}); !errors.Is(err, ErrFull) {
+		t.Fatalf("create without space: %v", err)
+	}
+	if names, err := cfg.FS.ReadDir(filepath.Dir(cfg.Dir)); err != nil || len(names) != 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+}

@@ -62,7 +62,7 @@ func Create(cfg Config, id Identity, initial State) (*Journal, error) {
 	return j, nil
 }
 
-func create(cfg Config, id Identity, initial State) (_ *Journal, err error) {
+func create(cfg Config, id Identity, initial State) (*Journal, error) {
 	j, err := prepare(cfg, id)
 	if err != nil {
 		return nil, err
@@ -70,60 +70,66 @@ func create(cfg Config, id Identity, initial State) (_ *Journal, err error) {
 	if err := initial.check(); err != nil {
 		return nil, fmt.Errorf("state %+v: %w", initial, err)
 	}
-	cfg = j.cfg
-	parent := filepath.Dir(cfg.Dir)
+	fsys, dir := j.cfg.FS, j.cfg.Dir
+	parent := filepath.Dir(dir)
 	if err := j.checkDurable(parent); err != nil {
 		return nil, err
 	}
-	if err := cfg.FS.Mkdir(cfg.Dir); err != nil {
+	if err := fsys.Mkdir(dir); err != nil {
 		return nil, err
 	}
-	if err := cfg.FS.SyncDir(parent); err != nil {
+	if err := fsys.SyncDir(parent); err != nil {
 		return nil, err
 	}
 	names, err := j.enter()
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			j.release()
-		}
-	}()
 	if slices.Contains(names, anchorName) {
+		j.release()
 		return nil, fs.ErrExist
 	}
-	for _, name := range names {
-		if name != lockName {
-			if err := cfg.FS.Remove(filepath.Join(cfg.Dir, name)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	j.anchor = anchor{id: id, segment: cfg.SegmentSize, slots: int(cfg.Quota / cfg.SegmentSize), tail: tail{seq: 1}}
-	if j.ring, err = createRing(cfg.FS, cfg.Dir, j.anchor.segment, j.anchor.slots); err != nil {
-		return nil, err
-	}
-	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
-		return nil, err
-	}
-	if j.witness, _, err = newWitness(cfg, id); err != nil {
-		return nil, err
-	}
-	j.ring.release(j.anchor.tail)
-	if err := j.ring.enter(j.anchor.tail); err != nil {
-		return nil, err
-	}
-	j.stack.state = initial
-	j.stack.push(j, 1)
-	if err := j.begin(&committer{}); err != nil {
-		return nil, err
-	}
-	if j.anchorFile, err = createAnchor(cfg.FS, cfg.Dir, j.anchor); err != nil {
+	if err := j.build(names, initial); err != nil {
+		j.release()
+		removeAll(fsys, dir) // a reservation that failed must not keep the disk full
 		return nil, err
 	}
 	j.run()
 	return j, nil
+}
+
+// build makes the files of an empty journal in place of what a Create that did
+// not end has left, the anchor last.
+func (j *Journal) build(leftovers []string, initial State) (err error) {
+	cfg := j.cfg
+	for _, name := range leftovers {
+		if name != lockName {
+			if err := cfg.FS.Remove(filepath.Join(cfg.Dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	j.anchor = anchor{id: j.id, segment: cfg.SegmentSize, slots: int(cfg.Quota / cfg.SegmentSize), tail: tail{seq: 1}}
+	if j.ring, err = createRing(cfg.FS, cfg.Dir, j.anchor.segment, j.anchor.slots); err != nil {
+		return err
+	}
+	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
+		return err
+	}
+	if j.witness, _, err = newWitness(cfg, j.id); err != nil {
+		return err
+	}
+	j.ring.release(j.anchor.tail)
+	if err := j.ring.enter(j.anchor.tail); err != nil {
+		return err
+	}
+	j.stack.state = initial
+	j.stack.push(j, 1)
+	if err := j.begin(&committer{}); err != nil {
+		return err
+	}
+	j.anchorFile, err = createAnchor(cfg.FS, cfg.Dir, j.anchor)
+	return err
 }
 
 // Open recovers the journal in cfg.Dir (R3). When it returns, everything that
@@ -182,6 +188,9 @@ func open(cfg Config, id Identity) (_ *Journal, err error) {
 	}
 	if err := j.roots.load(names, j.anchor.retired); err != nil {
 		return nil, err
+	}
+	if r.off > j.ring.size-2*Block && j.ring.full() {
+		return nil, ErrFull
 	}
 	c := &committer{segment: r.next.segment, off: r.off, seq: r.next.seq - 1, prev: r.next.prev, ended: r.next.seq - 1}
 	if err := j.begin(c); err != nil {

@@ -175,7 +175,11 @@ func fdatasync(f *os.File) error {
 }
 
 func (f *osFile) Allocate(size int64) error {
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	if err != nil {
 		return fmt.Errorf("allocate %d bytes for %s: %w", size, f.Name(), err)
 	}
 	return nil

@@ -50,22 +50,29 @@ func checkGeometry(segment int64, slots int) error {
 
 func slotName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("segment.%05x", i)) }
 
-// createRing makes and reserves the files; their names are durable afterwards.
+// createRing makes and reserves the files.
 func createRing(fs FS, dir string, size int64, slots int) (*ring, error) {
-	return newRing(size, slots, func(i int) (File, error) {
+	r, err := newRing(size, slots, func(i int) (File, error) {
 		f, err := fs.Create(slotName(dir, i))
 		if err != nil {
 			return nil, err
 		}
-		if err = f.Allocate(size); err == nil {
-			err = f.Sync()
-		}
-		if err != nil {
+		if err := f.Allocate(size); err != nil {
 			f.Close()
 			return nil, err
 		}
 		return f, nil
 	})
+	if err != nil {
+		return nil, fmt.Errorf("reserve %d bytes: %w", size*int64(slots), err)
+	}
+	for _, s := range r.slots { // after all were made: one commit of the file system serves them all
+		if err := s.file.Sync(); err != nil {
+			r.close()
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // openRing opens the files and brings what the page cache holds of them to the
@@ -148,6 +155,13 @@ func (r *ring) enter(t tail) error {
 	s.start = t
 	r.head, r.headOff = t.segment, 0
 	return nil
+}
+
+// full tells whether no segment can follow the head.
+func (r *ring) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.head+1-r.tail.segment >= uint64(len(r.slots))
 }
 
 // advance moves the head's end.
