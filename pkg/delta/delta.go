@@ -62,14 +62,14 @@ type Config struct {
 	// 10 GiB. It is rounded down to whole segments, at least 4. Only Create
 	// reads it.
 	Quota int64
-	// MapBudget bounds the memory of the block map in bytes; 0 means 1/512 of
-	// the quota (8 bytes for each block of the log). A map near its budget
-	// counts like a log near its quota.
+	// MapBudget bounds the memory of the block map in bytes; 0 means 1/256 of
+	// the quota. A map near its budget counts like a log near its quota. The
+	// log's checksums take another 1/1024 of the quota, once it was in use.
 	MapBudget int64
-	// RunDir is a directory that survives the process but not the node
-	// (/run/...). In it the journal keeps the highest acknowledged sequence
-	// number, so that a log that lost acknowledged writes within one boot is
-	// recognised. Empty: only the mark in Dir is kept.
+	// RunDir is an existing directory that survives the process but not the
+	// node (/run/...). In it the journal keeps the highest acknowledged
+	// sequence number, so that a log that lost acknowledged writes within one
+	// boot is recognised. Empty: only what Dir keeps after a failure tells.
 	RunDir string
 	// IdleWatermark is how long after a flush without further writes a
 	// watermark record is written; 0 means 100 ms.

@@ -36,9 +36,12 @@ type Journal struct {
 	timer  *time.Timer   // of the idle mark
 	marked atomic.Uint64 // sequence of the last idle mark
 
-	retiring sync.Mutex // guards anchor; held over its writing: one Retire at a time
-	anchor   anchor
+	// publishing guards anchor and is held while it or a root is written: these
+	// are rare, one at a time, and must be over before the lock is given up.
+	publishing sync.Mutex
+	anchor     anchor
 
+	stopping sync.WaitGroup // the testimony of a stop is being written
 	closing  sync.Once
 	closed   atomic.Bool // no read may begin
 	closeErr error
@@ -196,6 +199,8 @@ func (j *Journal) Sealed() []*Layer {
 // SaveRoot keeps the bytes of the root of a sealed generation, durably, before
 // they are PUT (R2). Saving the same bytes again is fine, others are ErrInvalid.
 func (j *Journal) SaveRoot(gen uint64, object []byte) error {
+	j.publishing.Lock()
+	defer j.publishing.Unlock()
 	err := j.halt.err()
 	if err == nil {
 		err = ErrNotSealed
@@ -219,8 +224,8 @@ func (j *Journal) Retire(ctx context.Context, gen uint64) error {
 }
 
 func (j *Journal) retire(ctx context.Context, gen uint64) error {
-	j.retiring.Lock()
-	defer j.retiring.Unlock()
+	j.publishing.Lock()
+	defer j.publishing.Unlock()
 	if err := errors.Join(j.halt.err(), ctx.Err()); err != nil {
 		return err
 	}
@@ -273,8 +278,8 @@ func (j *Journal) Dirty() bool {
 
 // Retired returns the newest retired generation, 0 if there is none.
 func (j *Journal) Retired() uint64 {
-	j.retiring.Lock()
-	defer j.retiring.Unlock()
+	j.publishing.Lock()
+	defer j.publishing.Unlock()
 	return j.anchor.retired
 }
 
@@ -286,7 +291,9 @@ func (j *Journal) stop(err error) error {
 	if j.halt.set(fmt.Errorf("%w: %w", ErrStopped, err)) {
 		j.ring.halt()
 		written, _ := j.syncer.positions()
-		j.witness.stop(written) // the mapped page tells the same, should this fail
+		// Nobody waits for a disk that may never answer; the mapped page tells
+		// the same, should this fail.
+		j.stopping.Go(func() { j.witness.stop(written) })
 	}
 	return j.halt.err()
 }
@@ -322,8 +329,9 @@ func (j *Journal) close() error {
 	if errors.Is(j.halt.err(), ErrClosed) {
 		err = j.syncer.sync()
 	}
-	j.retiring.Lock() // a Retire in progress ends first
-	defer j.retiring.Unlock()
+	j.publishing.Lock()
+	defer j.publishing.Unlock()
+	j.stopping.Wait()
 	j.stack.mu.Lock()
 	j.closed.Store(true)
 	j.stack.mu.Unlock()

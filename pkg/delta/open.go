@@ -270,7 +270,7 @@ func (j *Journal) begin(c *committer) error {
 	quota := j.anchor.segment * int64(j.anchor.slots)
 	budget := j.cfg.MapBudget
 	if budget == 0 {
-		budget = quota / 512
+		budget = quota / 256
 	}
 	j.gate = &gate{
 		limit:     quota - max(quota/20, 2*j.anchor.segment),

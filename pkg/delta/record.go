@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -161,7 +162,7 @@ func decodeHeader(p []byte) (h header, sum uint32, err error) {
 		snapshot: ident.Snapshot(getID(p[104:120])),
 		sealed:   int64(le.Uint64(p[120:])),
 	}
-	if h.kind == 0 || h.kind >= kindEnd || h.durable >= h.seq || h.state.check() != nil {
+	if h.kind == 0 || h.kind >= kindEnd || h.durable >= h.seq || h.state.check() != nil || p[11]&^cleanFlag != 0 || p[97] != 0 {
 		return h, 0, errNoRecord
 	}
 	if err := h.decodeExtents(p, int(le.Uint16(p[98:])), int(le.Uint32(p[100:]))); err != nil {
@@ -176,7 +177,7 @@ func (h *header) decodeExtents(p []byte, count, data int) error {
 	}
 	le := binary.LittleEndian
 	h.extents = make([]extent, count)
-	sums := p[extentsAt+count*extentSize:]
+	sums := p[extentsAt+count*extentSize : crcAt]
 	for i := range h.extents {
 		d := p[extentsAt+i*extentSize:]
 		first, n := le.Uint64(d), le.Uint64(d[8:])
@@ -199,11 +200,13 @@ func (h *header) decodeExtents(p []byte, count, data int) error {
 		}
 		h.extents[i] = e
 	}
-	if data != 0 {
+	if data != 0 || !bytes.Equal(sums, noBytes[:len(sums)]) {
 		return errNoRecord
 	}
 	return nil
 }
+
+var noBytes [headerSize]byte
 
 // check refuses a state that no volume can have.
 func (s State) check() error {
