@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -42,7 +43,7 @@ serves.`,
 			defer conn.Close()
 			server, err := target.New(target.Config{Addr: portal, Logger: slog.Default()})
 			if err != nil {
-				return err
+				return fmt.Errorf("%w; end what has it, or choose another --portal", err)
 			}
 			config.Controller = wire.NewOpeningsClient(conn)
 			config.Endpoint = listen

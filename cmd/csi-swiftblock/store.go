@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -10,7 +8,7 @@ import (
 func openStore() (*swift.Client, error) {
 	credentials, err := credentialsFromEnvironment()
 	if err != nil {
-		return nil, fmt.Errorf("%w: set ST_AUTH, ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml", err)
+		return nil, err
 	}
 	return swift.New(credentials, swift.Options{Reload: credentialsFromEnvironment})
 }
