@@ -75,12 +75,14 @@ type builder struct {
 	index map[Origin]int
 }
 
-func newBuilder(capacity int) *builder {
+// newBuilder makes a builder with room for as many entries and patches.
+func newBuilder(count, patches int) *builder {
 	return &builder{
 		entries: entries{
-			chunks: make([]uint32, 0, capacity),
-			bases:  make([]ref, 0, capacity),
-			first:  append(make([]uint32, 0, capacity+1), 0),
+			chunks:  make([]uint32, 0, count),
+			bases:   make([]ref, 0, count),
+			first:   append(make([]uint32, 0, count+1), 0),
+			patches: make([]ref, 0, patches),
 		},
 		index: make(map[Origin]int),
 	}
@@ -148,7 +150,7 @@ func (c copier) ref(r ref) ref {
 // merge returns old with the entries of changes in place of its own, and of all
 // these the ones that keep wants.
 func merge(old, changes *entries, keep func(chunk uint32, zero bool) bool) *entries {
-	b := newBuilder(old.count() + changes.count())
+	b := newBuilder(old.count()+changes.count(), len(old.patches)+len(changes.patches))
 	add := func(c copier, i int) {
 		if chunk := c.from.chunks[i]; keep(chunk, c.from.zero(i)) {
 			c.add(chunk, i)

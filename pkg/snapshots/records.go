@@ -35,11 +35,21 @@ type Pin struct {
 	Created   time.Time // in whole milliseconds
 }
 
-// encode returns the object of r in container.
+// encode returns the object of r. What could not be read again is refused.
 func (r Record) encode(at Location) ([]byte, error) {
+	root := Parent{Container: r.Container, Ref: r.Root}
+	_, badID := ident.ParseSnapshot(string(r.ID))
+	_, badSource := ident.ParseVolume(string(r.Source))
+	err := errors.Join(badID, badSource, root.check())
+	if r.Size < 0 || r.Size > MaxSize {
+		err = fmt.Errorf("impossible size %d", r.Size)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshot record %q: %w", r.ID, err)
+	}
 	b := strict.AppendString(nil, string(r.ID))
 	b = strict.AppendString(b, string(r.Source))
-	b = appendParent(b, Parent{Container: r.Container, Ref: r.Root})
+	b = appendParent(b, root)
 	b = binary.AppendUvarint(b, uint64(r.Size))
 	return enclose(kindRecord, at, appendTime(b, r.Created))
 }
@@ -64,10 +74,14 @@ func decodeRecord(at Location, object []byte) (r Record, err error) {
 	return r, nil
 }
 
-// encode returns the object of p in container.
+// encode returns the object of p. What could not be read again is refused.
 func (p Pin) encode(at Location) ([]byte, error) {
-	b := strict.AppendString(nil, string(p.Child))
-	b = appendParent(b, Parent{Container: p.Container, Ref: p.Root})
+	root := Parent{Container: p.Container, Ref: p.Root}
+	_, badChild := ident.ParseVolume(string(p.Child))
+	if err := errors.Join(badChild, root.check()); err != nil {
+		return nil, fmt.Errorf("pin %q: %w", p.Child, err)
+	}
+	b := appendParent(strict.AppendString(nil, string(p.Child)), root)
 	return enclose(kindPin, at, appendTime(b, p.Created))
 }
 

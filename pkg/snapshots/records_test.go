@@ -76,6 +76,35 @@ func TestARecordIsNotReplaced(t *testing.T) {
 	}
 }
 
+func TestRecordsThatCouldNotBeReadAreRefused(t *testing.T) {
+	store := newMemory()
+	for what, spoil := range map[string]func(*Record){
+		"id":            func(r *Record) { r.ID = "monday" },
+		"source":        func(r *Record) { r.Source = "" },
+		"size":          func(r *Record) { r.Size = MaxSize + 1 },
+		"negative size": func(r *Record) { r.Size = -1 },
+		"container":     func(r *Record) { r.Container = "" },
+		"root":          func(r *Record) { r.Root = Ref{} },
+		"epoch":         func(r *Record) { r.Root.Epoch = ident.Epoch{} },
+	} {
+		r := goldenRecord()
+		spoil(&r)
+		if err := PutRecord(t.Context(), store, "sb-1", r); err == nil {
+			t.Errorf("%s: stored", what)
+		}
+	}
+	for what, spoil := range map[string]func(*Pin){
+		"child":     func(p *Pin) { p.Child = "" },
+		"container": func(p *Pin) { p.Container = "" },
+	} {
+		p := goldenPin()
+		spoil(&p)
+		if err := PutPin(t.Context(), store, "sb-1", p); err == nil {
+			t.Errorf("%s: stored", what)
+		}
+	}
+}
+
 func TestListGoesOnAfterAPage(t *testing.T) {
 	ctx, store := t.Context(), newMemory()
 	const n = swift.MaxListing + 5

@@ -19,6 +19,14 @@ type Parent struct {
 	Ref
 }
 
+// check refuses what no root can be named by.
+func (p Parent) check() error {
+	if p == (Parent{}) || p.Container != "" && !p.Epoch.IsZero() && p.Gen <= maxGen {
+		return nil
+	}
+	return fmt.Errorf("no root is at %+v", p)
+}
+
 // Mark says how far the volume's first format has got.
 type Mark uint8
 

@@ -112,7 +112,7 @@ func (s *entries) byPage() map[int]*entries {
 	pages := make(map[int]*entries)
 	for start := 0; start < s.count(); {
 		number := s.chunks[start] / PageChunks
-		b := newBuilder(0)
+		b := newBuilder(0, 0)
 		c := b.copier(s)
 		for ; start < s.count() && s.chunks[start]/PageChunks == number; start++ {
 			c.add(s.chunks[start]%PageChunks, start)

@@ -208,6 +208,8 @@ func TestUpdateRefuses(t *testing.T) {
 		"too large":            func(c *Change) { c.State.Size = MaxSize + 512 },
 		"unknown mark":         func(c *Change) { c.State.Mark = 3 },
 		"parent without place": func(c *Change) { c.Parent.Ref = Ref{Epoch: o.Epoch, Gen: 1} },
+		"parent of no epoch":   func(c *Change) { c.Parent = Parent{Container: "sb-1", Ref: Ref{Gen: 1}} },
+		"no snapshot":          func(c *Change) { c.Snapshot = "monday" },
 		"chunk beyond size":    func(c *Change) { c.Entries = map[uint64]Entry{gib / chunks.Size: {Base: base}} },
 		"too many patches":     func(c *Change) { c.Entries = map[uint64]Entry{0: {Patches: make([]PackRef, MaxPatches+1)}} },
 		"patch of nobody":      func(c *Change) { c.Entries = map[uint64]Entry{0: {Patches: make([]PackRef, 1)}} },

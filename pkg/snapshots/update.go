@@ -78,6 +78,9 @@ func (t *Table) update(ctx context.Context, c Change) (*Update, error) {
 		// Zeros are news only to a page that may say otherwise.
 		return !zero || next.pages[chunk/PageChunks] != nil
 	})
+	if n := len(next.recent.origins); n > maxOrigins {
+		return nil, fmt.Errorf("entries of %d origins, the limit is %d", n, maxOrigins)
+	}
 	u := &Update{Table: next}
 	d := newDictionary(t.containers)
 	if next.recent.count() > maxRecent {
@@ -119,10 +122,16 @@ func (c Change) check(size int64) (*entries, error) {
 		return nil, fmt.Errorf("size %d after %d", s, size)
 	case c.State.Mark > Formatted:
 		return nil, fmt.Errorf("formatted mark %d", c.State.Mark)
-	case c.Parent.IsZero() != (c.Parent.Container == ""):
-		return nil, fmt.Errorf("impossible parent %+v", c.Parent)
 	}
-	b := newBuilder(len(c.Entries))
+	if err := c.Parent.check(); err != nil {
+		return nil, fmt.Errorf("parent: %w", err)
+	}
+	if c.Snapshot != "" {
+		if _, err := ident.ParseSnapshot(string(c.Snapshot)); err != nil {
+			return nil, err
+		}
+	}
+	b := newBuilder(len(c.Entries), 0)
 	for _, chunk := range slices.Sorted(maps.Keys(c.Entries)) {
 		e := ChunkEntry{Chunk: chunk, Entry: c.Entries[chunk]}
 		if chunk >= chunkCount(s) {
