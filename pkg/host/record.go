@@ -47,8 +47,9 @@ func (s Session) settings() map[string]string {
 		// that hangs, and one that is merely slow must not be cut off.
 		"node.conn[0].timeo.noop_out_interval": "5",
 		"node.conn[0].timeo.noop_out_timeout":  "30",
-		"node.conn[0].timeo.login_timeout":     "15",
-		"node.session.scan":                    "auto",
+		// iscsid notices only by this timer that `export` died during a login.
+		"node.conn[0].timeo.login_timeout": "5",
+		"node.session.scan":                "auto",
 	}
 }
 

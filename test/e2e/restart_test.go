@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestKilled takes a volume through its life on the node again and again, and
+// kills a process at a random moment of every call: P8. kubelet repeats the call
+// to the new process. What was fsynced is there in every life, and nothing is
+// left at the end.
+func TestKilled(t *testing.T) {
+	for _, victims := range [][]string{{"node"}, {"export"}, {"export", "node"}} {
+		t.Run(strings.Join(victims, "+"), func(t *testing.T) {
+			m := startMachine(t)
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			k := killer{machine: m, victims: victims, random: rand.New(rand.NewPCG(seed, 0))}
+			v := m.create("volume")
+			const lives = 4
+			for life := range lives {
+				k.during("stage", v.stage)
+				k.during("publish", v.publish)
+				for earlier := range life {
+					v.expect(fmt.Sprint("file-", earlier), fmt.Sprint("content of ", earlier))
+				}
+				k.during("write", func(context.Context) error {
+					return v.write(fmt.Sprint("file-", life), fmt.Sprint("content of ", life))
+				})
+				k.during("unpublish", v.unpublish)
+				k.during("unstage", v.unstage)
+			}
+			v.remove()
+			m.nothingIsLeft(v.id)
+		})
+	}
+}
+
+// killer kills and restarts processes while calls are under way.
+type killer struct {
+	*machine
+	victims []string
+	random  *rand.Rand
+}
+
+// during makes a call until it succeeds, and kills the victims once meanwhile.
+func (k killer) during(what string, call func(context.Context) error) {
+	k.t.Helper()
+	after := time.Duration(k.random.Int64N(int64(1500 * time.Millisecond)))
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		time.Sleep(after)
+		for _, name := range k.victims {
+			k.kill(name)
+		}
+		for _, name := range k.victims {
+			k.start(name)
+		}
+	}()
+	began := time.Now()
+	k.kubelet(what, call)
+	k.t.Logf("%s: %v, killed after %v", what, time.Since(began).Round(time.Millisecond), after.Round(time.Millisecond))
+	<-killed
+}
+
+func (v volume) expect(name, want string) {
+	v.t.Helper()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		v.t.Error(err)
+	}
+	if have, err := os.ReadFile(filepath.Join(v.pod(), name)); err != nil || string(have) != want {
+		v.t.Errorf("%s: %q, %v; want %q", name, have, err, want)
+	}
+}
+
+// nothingIsLeft looks for what a volume must not leave on its node.
+func (m *machine) nothingIsLeft(id string) {
+	m.t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), id) {
+		m.t.Errorf("a mount is left: %v", err)
+	}
+	for _, pattern := range []string{
+		"/sys/class/iscsi_session/session*",
+		"/etc/iscsi/nodes/*" + id + "*",
+		m.path("journals/*"),
+	} {
+		if found, err := filepath.Glob(pattern); err != nil || len(found) > 0 {
+			m.t.Errorf("left: %q, %v", found, err)
+		}
+	}
+}
