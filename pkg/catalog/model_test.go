@@ -13,6 +13,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority/authoritytest"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
 
 var (
@@ -36,13 +37,28 @@ func TestModel(t *testing.T) {
 	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
-			m := &model{world: newWorld(t), random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
-			for range *modelSteps {
-				m.step()
-			}
-			m.end()
+			runModel(newWorld(t), seed)
 		})
 	}
+}
+
+// TestModelOnRealSwift runs the model once where a real Swift is at hand.
+func TestModelOnRealSwift(t *testing.T) {
+	seed := *modelSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	w := newWorldOn(t, swifttest.NewRealStore(t))
+	t.Logf("seed %d", seed)
+	runModel(w, seed)
+}
+
+func runModel(w *world, seed uint64) {
+	m := &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
+	for range *modelSteps {
+		m.step()
+	}
+	m.end()
 }
 
 // content is what the chunks of a volume hold.

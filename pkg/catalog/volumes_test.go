@@ -14,7 +14,7 @@ func TestVolumeIsFoundByItsName(t *testing.T) {
 	spec := catalog.VolumeSpec{Name: "pvc-1", Required: 64*mib - 1, Limit: 65 * mib, Parameters: map[string]string{"rpo": "60s"}}
 	v, err := w.CreateVolume(w.ctx, spec)
 	w.check(err)
-	if v.Size != 64*mib || v.Container != prefix+string(v.ID) || !maps.Equal(v.Parameters, spec.Parameters) {
+	if v.Size != 64*mib || v.Container != w.prefix+string(v.ID) || !maps.Equal(v.Parameters, spec.Parameters) {
 		t.Errorf("volume %+v", v)
 	}
 	again, err := w.CreateVolume(w.ctx, spec)
@@ -150,7 +150,7 @@ func TestContainerOfAnotherClusterStays(t *testing.T) {
 	w := newWorld(t)
 	v := w.volume("pvc")
 	w.check(w.DeleteVolume(w.ctx, v.ID))
-	foreign := catalog.New(catalog.Config{Authority: w.authority, Store: w.store, Prefix: prefix, Cluster: "cluster-b"})
+	foreign := catalog.New(catalog.Config{Authority: w.authority, Store: w.store, Prefix: w.prefix, Cluster: "cluster-b"})
 	_, err := foreign.Sweep(w.ctx)
 	w.want(err, catalog.ErrForeign)
 	if len(w.containers()) != 1 {

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	prefix  = "test-"
+	prefix  = "test_"
 	cluster = "cluster-a"
 	mib     = 1 << 20
 )
@@ -31,6 +31,7 @@ type world struct {
 	t         *testing.T
 	ctx       context.Context
 	store     swift.Store
+	prefix    string // of the containers
 	authority authority.Authority
 	nodes     *nodes
 	clock     func() time.Time
@@ -38,8 +39,15 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, swifttest.NewStore(t))
+}
+
+// newWorldOn returns a world on a store that others may use as well.
+func newWorldOn(t *testing.T, store swift.Store) *world {
+	t.Helper()
 	a := &authoritytest.Memory{}
-	w := &world{t: t, ctx: t.Context(), store: swifttest.NewStore(t), authority: a, clock: time.Now}
+	w := &world{t: t, ctx: t.Context(), store: store, authority: a, clock: time.Now}
+	w.prefix = fmt.Sprintf("%s%016x_", prefix, ident.Random64())
 	w.nodes = &nodes{world: w, exports: map[string]*export{}}
 	w.Catalog = w.controller(a, w.store)
 	return w
@@ -48,7 +56,7 @@ func newWorld(t *testing.T) *world {
 // controller returns another controller of the same world.
 func (w *world) controller(a authority.Authority, store swift.Store) *catalog.Catalog {
 	return catalog.New(catalog.Config{
-		Authority: a, Store: store, Prefix: prefix, Cluster: cluster, Nodes: w.nodes,
+		Authority: a, Store: store, Prefix: w.prefix, Cluster: cluster, Nodes: w.nodes,
 		Patience: time.Minute, SearchPause: time.Millisecond,
 		Now: func() time.Time { return w.clock() },
 	})
@@ -173,7 +181,7 @@ func (w *world) sweep() {
 // containers lists the volumes' containers.
 func (w *world) containers() []string {
 	w.t.Helper()
-	names, err := w.store.Containers(w.ctx, prefix, "", 0)
+	names, err := w.store.Containers(w.ctx, w.prefix, "", 0)
 	w.check(err)
 	return names
 }
