@@ -154,6 +154,102 @@ func TestMisplacedDataOutFailsItsCommandOnly(t *testing.T) {
 	}
 }
 
+// A task that ends while one of its Data-Outs is half read leaves the buffer to
+// the reader, and gives its share of the budget back.
+func TestAbortInTheMiddleOfADataOut(t *testing.T) {
+	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+	i := connect(t, s)
+	i.send(i.request(cdb10(opWrite10, 0, 256), 0, 131072), make([]byte, 65536))
+	r2t := i.receive()
+	var h pdu.Header
+	h.SetOpcode(pdu.DataOut)
+	h.SetFlags(pdu.FlagFinal)
+	h.SetTaskTag(r2t.TaskTag())
+	h.SetTransferTag(r2t.TransferTag())
+	h.SetBufferOffset(r2t.BufferOffset())
+	h.SetDataLen(65536)
+	i.conn.Write(h[:])
+	i.conn.Write(make([]byte, 30000))
+	session := s.list()[0].members()[0]
+	deadline := time.Now().Add(waitLimit)
+	for reading := false; !reading && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		session.mu.Lock()
+		for _, task := range session.tasks {
+			reading = task.data.filling
+		}
+		session.mu.Unlock()
+	}
+	other := dial(t, s)
+	other.isid = 1
+	other.mustLogin()
+	other.manage(logicalUnitReset, pdu.NoTag)
+	if r := other.receive(); r.Opcode() != pdu.TaskResponse || r.Header[2] != functionComplete {
+		t.Fatalf("PDU %02x, response %d", byte(r.Opcode()), r.Header[2])
+	}
+	i.conn.Write(make([]byte, 65536-30000))
+	i.nop(nil)
+	if !session.writeBudget.TryAcquire(writeBudget) {
+		t.Error("a part of the budget is lost")
+	}
+}
+
+// Whatever comes after login, the server goes on and keeps nothing of it.
+func TestRandomPDUsAfterLogin(t *testing.T) {
+	const seed = 42
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	s := testServer(t, Target{Shared: true, LUNs: oneLUN(newFakeDevice())})
+	opcodes := []pdu.Opcode{pdu.NopOut, pdu.SCSICommand, pdu.SCSICommand, pdu.SCSICommand, pdu.TaskRequest,
+		pdu.TextRequest, pdu.DataOut, pdu.DataOut, pdu.Snack, 0x1c}
+	for round := range 60 {
+		i := connect(t, s)
+		go func() { // takes whatever comes
+			for {
+				if _, err := i.tryReceive(); err != nil {
+					return
+				}
+			}
+		}()
+		for range 200 {
+			var h pdu.Header
+			for b := range h {
+				if random.IntN(3) == 0 {
+					h[b] = byte(random.Uint32())
+				}
+			}
+			h.SetOpcode(opcodes[random.IntN(len(opcodes))])
+			h[0] |= byte(random.IntN(2)) << 6
+			h.SetDataLen(random.IntN(4) * random.IntN(600))
+			h.SetTaskTag(uint32(random.IntN(8)))
+			binary.BigEndian.PutUint32(h[24:], i.cmdSN)
+			if !h.Immediate() && h.Opcode() != pdu.DataOut {
+				i.cmdSN++
+			}
+			if i.trySend(&h, make([]byte, h.DataLen())) != nil {
+				break
+			}
+		}
+		i.conn.Close()
+		if round%20 == 0 {
+			stillServes(t, s)
+		}
+	}
+	stillServes(t, s)
+	deadline := time.Now().Add(waitLimit)
+	for {
+		s.mu.Lock()
+		left := len(s.sessions)
+		s.mu.Unlock()
+		if left <= 1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sessions are left", left)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func TestCorruptedDigestEndsTheConnection(t *testing.T) {
 	for _, part := range []string{"header", "data"} {
 		t.Run(part, func(t *testing.T) {
