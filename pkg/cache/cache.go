@@ -52,8 +52,8 @@ type flight[V any] struct {
 	err   error
 }
 
-// New makes a cache whose values cost at most limit bytes together; cost tells
-// the bytes of one. A value above a tenth of limit is handed out and not kept.
+// New makes a cache of at most limit bytes, its own books included; cost tells
+// the bytes of a value. One above a tenth of limit is handed out and not kept.
 func New[V any](limit int64, cost func(V) int64) *Cache[V] {
 	return &Cache[V]{
 		cost:    cost,

@@ -16,8 +16,9 @@ func key(n int) Key { return Key{Container: "c", Object: fmt.Sprint("o", n/16), 
 // value is what key(n) holds.
 func value(n int) []byte { return fmt.Appendf(make([]byte, 0, 100), "%100d", n) }
 
-func newTestCache(limit int64) *Cache[[]byte] {
-	return New(limit, func(v []byte) int64 { return int64(len(v)) })
+// newTestCache makes a cache with room for n values.
+func newTestCache(n int64) *Cache[[]byte] {
+	return New(n*(100+overhead), func(v []byte) int64 { return int64(len(v)) })
 }
 
 func get(t testing.TB, c *Cache[[]byte], n int) {
@@ -30,7 +31,7 @@ func get(t testing.TB, c *Cache[[]byte], n int) {
 
 func TestOneFetchHoweverManyWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTestCache(10000)
+		c := newTestCache(100)
 		release := make(chan struct{})
 		var fetches atomic.Int32
 		var wg sync.WaitGroup
@@ -58,7 +59,7 @@ func TestOneFetchHoweverManyWait(t *testing.T) {
 
 func TestCancelledWaiterFailsNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTestCache(10000)
+		c := newTestCache(100)
 		release := make(chan struct{})
 		fetch := func(ctx context.Context) ([]byte, error) {
 			select {
@@ -94,7 +95,7 @@ func TestCancelledWaiterFailsNobodyElse(t *testing.T) {
 
 func TestFetchEndsWhenAllHaveGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTestCache(10000)
+		c := newTestCache(100)
 		ended := make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		hang := func(ctx context.Context) ([]byte, error) {
@@ -121,7 +122,7 @@ func TestFetchEndsWhenAllHaveGone(t *testing.T) {
 }
 
 func TestErrorsAreNotKept(t *testing.T) {
-	c := newTestCache(10000)
+	c := newTestCache(100)
 	boom := errors.New("boom")
 	if _, err := c.Get(t.Context(), key(1), func(context.Context) ([]byte, error) { return nil, boom }); err != boom {
 		t.Errorf("got %v", err)
@@ -130,7 +131,7 @@ func TestErrorsAreNotKept(t *testing.T) {
 }
 
 func TestBoundHolds(t *testing.T) {
-	const limit = 5000 // 50 values
+	const limit = 50
 	c := newTestCache(limit)
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 20000 {
@@ -140,10 +141,10 @@ func TestBoundHolds(t *testing.T) {
 		} else {
 			get(t, c, n)
 		}
-		if s := c.Stats(); s.Bytes > limit || s.Bytes != int64(len(c.kept.byKey))*100 {
-			t.Fatalf("%d bytes kept in %d values", s.Bytes, len(c.kept.byKey))
+		if n := len(c.kept.byKey); n > limit || c.Stats().Bytes != int64(n)*(100+overhead) {
+			t.Fatalf("%d bytes kept in %d values", c.Stats().Bytes, n)
 		}
-		if len(c.kept.ghosts) > 52 || len(c.kept.ghosts) != c.kept.order.Len() {
+		if len(c.kept.ghosts) > limit+1 || len(c.kept.ghosts) != c.kept.order.Len() {
 			t.Fatalf("%d ghosts", len(c.kept.ghosts))
 		}
 	}
@@ -153,7 +154,7 @@ func TestBoundHolds(t *testing.T) {
 }
 
 func TestLargeValuesAreNotKept(t *testing.T) {
-	c := newTestCache(900)
+	c := newTestCache(9)
 	get(t, c, 1)
 	if _, kept := c.Peek(key(1)); kept {
 		t.Error("a value above a tenth of the limit was kept")
@@ -161,7 +162,7 @@ func TestLargeValuesAreNotKept(t *testing.T) {
 }
 
 func TestScanDoesNotPushOutWhatIsUsed(t *testing.T) {
-	c := newTestCache(10000)
+	c := newTestCache(100)
 	for range 4 {
 		for n := range 50 {
 			get(t, c, n)
@@ -182,7 +183,7 @@ func TestScanDoesNotPushOutWhatIsUsed(t *testing.T) {
 }
 
 func TestConcurrentUse(t *testing.T) {
-	c := newTestCache(3000)
+	c := newTestCache(30)
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {

@@ -5,6 +5,10 @@ import "container/list"
 const (
 	smallShare = 10 // the small queue is a tenth of the limit
 	maxUses    = 3  // more are not counted
+
+	// overhead is what an item costs besides its value: key, item, list element,
+	// map entry, and as much again for a ghost. In bytes, rounded up.
+	overhead = 512
 )
 
 // queues are the three of S3-FIFO. Values live in small and main; ghosts are
@@ -57,6 +61,7 @@ func (q *queues[V]) get(key Key) (value V, ok bool) {
 
 // add keeps a value and returns how many had to leave for it.
 func (q *queues[V]) add(key Key, value V, cost int64) (evicted uint64) {
+	cost += overhead
 	if q.byKey[key] != nil || cost > q.limit/smallShare {
 		return 0
 	}
