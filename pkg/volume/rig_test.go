@@ -151,13 +151,14 @@ func (r *rig) want(off int64, p []byte) {
 	}
 }
 
-// publish seals and waits until that is in Swift.
+// publish seals and waits until that is in Swift, and no longer in the journal.
 func (r *rig) publish(s ident.Snapshot) *snapshots.Root {
 	r.t.Helper()
 	gen, err := r.Seal(r.ctx, s)
 	r.must(err)
 	root, err := r.Published(r.ctx, gen)
 	r.must(err)
+	waitFor(r.t, func() bool { return r.journal.Retired() >= gen })
 	return root
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
@@ -109,16 +110,19 @@ func TestUploadsAreSmall(t *testing.T) {
 		r.must(r.Discard(r.ctx, 48*mib, 16*mib))
 	})
 	cost("zeros over data", 4096, "dr", func() { r.must(r.Discard(r.ctx, 0, mib)) })
+	r.want(0, append(make([]byte, mib), noise(1, 24*mib)[mib:2*mib]...))
 	cost("a whole chunk discarded", 4096, "r", func() { r.must(r.Discard(r.ctx, 8*mib, 8*mib)) })
 	cost("4 KiB in each of 4 chunks", 24<<10, "dr", func() {
 		for i := range int64(4) {
 			r.write(i*8*mib+4*mib, noise(9, 4096))
 		}
 	})
+	cost("a whole chunk", 9*mib, "cr", func() { r.write(0, noise(4, 8*mib)) })
 	cost("half a chunk", 9*mib, "cr", func() { r.write(16*mib, noise(3, 4*mib)) })
 	r.want(8*mib, make([]byte, 4*mib))
-	r.want(0, make([]byte, mib))
+	r.want(0, noise(4, 8*mib))
 	r.want(16*mib, noise(3, 4*mib))
+	r.want(21*mib, noise(1, 24*mib)[21*mib:])
 }
 
 // Each patch of a chunk is one object to read: more than MaxPatches are merged.
@@ -176,9 +180,14 @@ func TestResizeAndMark(t *testing.T) {
 	r := newRig(t, mib+512, nil)
 	r.write(mib, noise(1, 512))
 	r.must(r.SetFormatted(r.ctx, delta.Formatting))
-	before := r.publish("")
-	r.must(r.Resize(r.ctx, 16*mib))
+	r.store.set(func(s *spy) { s.before = func(string, string) error { return errAway } })
+	gen, err := r.Seal(r.ctx, "")
+	r.must(err)
+	r.must(r.Resize(r.ctx, 16*mib)) // after the cut, before its root
 	r.must(r.SetFormatted(r.ctx, delta.Formatted))
+	r.store.set(func(s *spy) { s.before = nil })
+	before, err := r.Published(r.ctx, gen)
+	r.must(err)
 	r.want(mib, append(noise(1, 512), make([]byte, 15*mib-512)...))
 	r.write(16*mib-512, noise(2, 512))
 	r.restart()
@@ -237,6 +246,10 @@ func TestCloseCanBeCancelledAndRepeated(t *testing.T) {
 	closing := make(chan error, 1)
 	go func() { _, err := r.Close(ctx); closing <- err }()
 	waitFor(t, func() bool { return r.Stats().Failing != nil })
+	short, cancelShort := context.WithTimeout(r.ctx, 50*time.Millisecond)
+	defer cancelShort()
+	wantIs(t, r.WriteAt(short, make([]byte, 512), mib, false), context.DeadlineExceeded) // held
+	r.want(0, noise(1, 4096))
 	cancel()
 	wantIs(t, <-closing, context.Canceled)
 	r.write(4096, noise(2, 4096)) // it goes on
