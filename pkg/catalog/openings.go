@@ -141,6 +141,12 @@ func boundTo(v authority.Volume, node string) error {
 // their way through the network at a time.
 const endedKept = 8
 
+// remember notes that the epoch of a journal has ended.
+func remember(v *authority.Volume, journal string, lost bool) {
+	v.Ended = slices.Insert(v.Ended, 0, authority.Ended{Journal: journal, Lost: lost})
+	v.Ended = v.Ended[:min(len(v.Ended), endedKept)]
+}
+
 // ended reports how the epoch of a journal has ended; nil if it has not, or is
 // not remembered.
 func ended(v authority.Volume, journal string) error {
@@ -183,8 +189,7 @@ func (c *Catalog) open(ctx context.Context, seen authority.Volume, r Confirmatio
 			return err
 		}
 		if !o.Epoch.IsZero() {
-			v.Ended = append([]authority.Ended{{Journal: o.Journal, Lost: o.Lost}}, v.Ended...)
-			v.Ended = v.Ended[:min(len(v.Ended), endedKept)]
+			remember(v, o.Journal, o.Lost)
 		}
 		*o = authority.Opening{
 			Epoch: ident.NewEpoch(o.Epoch.Number + 1), Journal: r.Journal,
@@ -243,22 +248,31 @@ func (c *Catalog) Published(ctx context.Context, r Report) error {
 	return failed(err, "record a root of", "volume", r.Volume)
 }
 
-// Closed ends an epoch (R6): everything that its journal held is in the root.
+// Closed ends an epoch (R6): everything that its journal held is in the root. A
+// journal that held nothing, of which no epoch is known, may be closed as well:
+// its Confirm was never answered, and is refused from now on.
 func (c *Catalog) Closed(ctx context.Context, r Report) error {
 	_, err := c.changeVolume(ctx, r.Volume, func(v *authority.Volume) error {
-		o := &v.Opening
-		switch {
-		case o.Journal != r.Journal || o.Lost:
-			return ErrFenced
-		case !o.Open:
-			return errKeep // closed already, the answer was lost
-		}
-		if err := advance(v, r.Root); err != nil && !errors.Is(err, errKeep) {
+		switch err := ended(*v, r.Journal); {
+		case errors.Is(err, ErrClosed):
+			return errKeep // the answer was lost
+		case err != nil:
 			return err
+		case v.Opening.Journal == r.Journal:
+			v.Opening.Open = false
+			if err := advance(v, r.Root); !errors.Is(err, errKeep) {
+				return err
+			}
+			return nil
+		case r.Root != nil:
+			return ErrFenced
 		}
-		o.Open = false
+		remember(v, r.Journal, false)
 		return nil
 	})
+	if errors.Is(err, ErrNotFound) && r.Root == nil {
+		err = nil // there is no volume, and the journal held nothing of it
+	}
 	return failed(err, "close", "volume", r.Volume)
 }
 

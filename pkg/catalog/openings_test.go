@@ -80,9 +80,33 @@ func TestEpochIsOneLifeOfOneJournal(t *testing.T) {
 	if second.Epoch.Number != 2 {
 		t.Errorf("epoch %v after 1 was closed", second.Epoch)
 	}
-	w.want(w.Closed(w.ctx, closing), catalog.ErrFenced) // a zombie
+	w.check(w.Closed(w.ctx, closing)) // once more, very late
+	w.want(w.Published(w.ctx, closing), catalog.ErrFenced)
+	if now, err := w.GetVolume(w.ctx, v.ID); err != nil || !now.Opening.Open || now.Opening.Epoch != second.Epoch {
+		t.Errorf("volume %+v, %v; want epoch 2 open", now, err)
+	}
 	_, err = w.confirm(v.ID, "n1", "j1")
 	w.want(err, catalog.ErrClosed)
+}
+
+// TestUnconfirmedJournalCloses: a node gives a volume up again before the
+// controller has answered its first Confirm, which arrives later.
+func TestUnconfirmedJournalCloses(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	_, err := w.Publish(w.ctx, v.ID, "n1", false)
+	w.check(err)
+	report := catalog.Report{Volume: v.ID, Node: "n1", Journal: "j1"}
+	w.check(w.Closed(w.ctx, report))
+	_, err = w.confirm(v.ID, "n1", "j1")
+	w.want(err, catalog.ErrClosed)
+	report.Journal, report.Root = "j2", &authority.Root{Container: v.Container}
+	w.want(w.Closed(w.ctx, report), catalog.ErrFenced) // it held something
+	w.check(w.Unpublish(w.ctx, v.ID, "n1"))
+	w.check(w.DeleteVolume(w.ctx, v.ID))
+	report.Root = nil
+	w.check(w.Closed(w.ctx, report))
+	w.empty()
 }
 
 func TestReportsMoveTheHeadForward(t *testing.T) {
