@@ -199,8 +199,10 @@ func TestRandomPDUsAfterLogin(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	s := testServer(t, Target{Shared: true, LUNs: oneLUN(newFakeDevice())})
-	opcodes := []pdu.Opcode{pdu.NopOut, pdu.SCSICommand, pdu.SCSICommand, pdu.SCSICommand, pdu.TaskRequest,
-		pdu.TextRequest, pdu.DataOut, pdu.DataOut, pdu.Snack, 0x1c}
+	opcodes := []pdu.Opcode{
+		pdu.NopOut, pdu.SCSICommand, pdu.SCSICommand, pdu.SCSICommand, pdu.TaskRequest,
+		pdu.TextRequest, pdu.DataOut, pdu.DataOut, pdu.Snack, 0x1c,
+	}
 	for round := range 60 {
 		i := connect(t, s)
 		go func() { // takes whatever comes

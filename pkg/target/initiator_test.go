@@ -144,7 +144,7 @@ func oneLUN(d Device) []LUN { return []LUN{{Volume: testVolume, Device: d}} }
 
 // initiator is one connection that speaks raw PDUs.
 type initiator struct {
-	t       *testing.T
+	t       testing.TB
 	conn    net.Conn
 	in      *pdu.Reader
 	digests pdu.Digests
@@ -154,7 +154,7 @@ type initiator struct {
 	tag     uint32
 }
 
-func dial(t *testing.T, s *Server) *initiator {
+func dial(t testing.TB, s *Server) *initiator {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr().String())
 	if err != nil {
@@ -166,7 +166,7 @@ func dial(t *testing.T, s *Server) *initiator {
 }
 
 // connect dials and logs in with the keys that Linux sends, and more.
-func connect(t *testing.T, s *Server, more ...string) *initiator {
+func connect(t testing.TB, s *Server, more ...string) *initiator {
 	t.Helper()
 	i := dial(t, s)
 	i.mustLogin(more...)

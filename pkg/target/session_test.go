@@ -200,8 +200,10 @@ func heldWriter(d *fakeDevice) (entered chan struct{}, release chan struct{}, re
 // R9: the answer to ABORT TASK comes when the write has left the device, so that
 // what the initiator writes afterwards is never overwritten by it.
 func TestAbortWaitsForTheHeldWrite(t *testing.T) {
-	functions := map[string]byte{"ABORT TASK": abortTask, "ABORT TASK SET": abortTaskSet,
-		"CLEAR TASK SET": clearTaskSet, "LOGICAL UNIT RESET": logicalUnitReset, "TARGET WARM RESET": targetWarmReset}
+	functions := map[string]byte{
+		"ABORT TASK": abortTask, "ABORT TASK SET": abortTaskSet,
+		"CLEAR TASK SET": clearTaskSet, "LOGICAL UNIT RESET": logicalUnitReset, "TARGET WARM RESET": targetWarmReset,
+	}
 	for name, function := range functions {
 		t.Run(name, func(t *testing.T) {
 			d := newFakeDevice()

@@ -179,8 +179,13 @@ func TestIdentity(t *testing.T) {
 func TestAllocationLengthCutsAnswers(t *testing.T) {
 	b := newBench(t, false)
 	for _, cdb := range [][]byte{
-		{0x12, 0, 0, 0, 7, 0}, {0x12, 1, 0x83, 0, 7, 0}, {0x1a, 0, 0x3f, 0, 7, 0}, {0x03, 0, 0, 0, 7, 0},
-		{0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 7, 0}, {0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0}, {0x5e, 0, 0, 0, 0, 0, 0, 0, 7, 0},
+		{0x12, 0, 0, 0, 7, 0},
+		{0x12, 1, 0x83, 0, 7, 0},
+		{0x1a, 0, 0x3f, 0, 7, 0},
+		{0x03, 0, 0, 0, 7, 0},
+		{0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 7, 0},
+		{0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0},
+		{0x5e, 0, 0, 0, 0, 0, 0, 0, 7, 0},
 	} {
 		if c := b.good(alice, cdb, nil); len(c.In) != 7 || c.Moves != 7 {
 			t.Errorf("% x: %d bytes, moves %d", cdb, len(c.In), c.Moves)
@@ -270,8 +275,11 @@ func TestForceUnitAccess(t *testing.T) {
 
 func TestWriteProtection(t *testing.T) {
 	b := newBench(t, true)
-	for _, cdb := range [][]byte{ten(0x2a, 0, 0, 1), ten(0x2e, 0, 0, 1), ten(0x41, 0, 0, 1), sixteen(0x8b, 0, 0, 1),
-		{0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, {0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0}} {
+	for _, cdb := range [][]byte{
+		ten(0x2a, 0, 0, 1), ten(0x2e, 0, 0, 1), ten(0x41, 0, 0, 1), sixteen(0x8b, 0, 0, 1),
+		{0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0},
+		{0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0},
+	} {
 		b.sense(alice, cdb, make([]byte, 1024), 7, 0x2700)
 	}
 	b.good(alice, ten(0x28, 0, 0, 1), nil)
