@@ -81,10 +81,8 @@ swift_wipe() { ROOT=$1 hack/swift.sh wipe; }
 # waits until it is there; guest_abandon ends a build that is still going on. A background
 # job ignores Ctrl-C, so it gets a process group of its own to be ended by.
 guest_begin() {
-	set -m
-	test/guest/guest.sh build &
+	setsid test/guest/guest.sh build </dev/null &
 	building=$!
-	set +m
 }
 
 guest_await() {

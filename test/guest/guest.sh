@@ -79,6 +79,10 @@ run() {
 	truncate -s "$disk" "$run/disk"
 	mkfs.ext4 -q -F -E nodiscard "$run/disk"
 
+	# UML would switch a terminal to raw mode, and Ctrl-C would no longer be a signal: so it
+	# writes to a pipe.
+	exec 6> >(exec cat)
+	local cat=$!
 	# A pid namespace of its own: whatever kills its first process ends all of the guest's
 	# processes; that one dies with this script.
 	local enter=() network=()
@@ -88,11 +92,13 @@ run() {
 		"$guest/rootfs/usr/bin/linux.uml" "mem=$memory" "ubd0=$run/disk" "uml_dir=$run/" umid=uml quiet \
 		root=/dev/root rootfstype=hostfs "rootflags=$guest/rootfs" ro init=/init \
 		"GUEST_RUN=$run" "GUEST_SHARE=$share" "${network[@]}" \
-		con=null con0=null,fd:2 con1=null,fd:1 </dev/null 2>"$run/console" 7>&- &
+		con=null con0=null,fd:2 con1=null,fd:1 </dev/null >&6 2>"$run/console" 7>&- &
 	uml=$!
+	exec 6>&-
 	local ended=0
 	wait "$uml" || ended=$?
 	uml=
+	wait "$cat" || true
 
 	[ -z "$kernel_log" ] || cp "$run/kernel.log" "$kernel_log" 2>/dev/null || cp "$run/console" "$kernel_log"
 	if [ -s "$run/status" ]; then
