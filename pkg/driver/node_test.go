@@ -253,6 +253,35 @@ func TestStats(t *testing.T) {
 	}
 }
 
+func TestHealth(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	ask := func() ([]*csi.VolumeHealth_VolumeHealthEntry, error) {
+		answer, err := r.node.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{VolumeId: id})
+		return answer.GetVolumeHealth().GetHealthStatuses(), err
+	}
+	is := func(what, reason string) {
+		t.Helper()
+		if found, err := ask(); err != nil || len(found) != 1 || found[0].GetReason() != reason || found[0].GetMessage() == "" {
+			t.Errorf("%s: %v, %v; want %s", what, found, err, reason)
+		}
+	}
+	_, err := ask()
+	expect(t, "a volume that is not attached", err, codes.NotFound, "")
+	r.must("stage", r.stage(id, mounted("")))
+	if found, err := ask(); err != nil || len(found) != 0 {
+		t.Errorf("a healthy volume: %v, %v", found, err)
+	}
+	r.exports.Trouble("Swift is away")
+	is("trouble", "ExportTrouble")
+	r.exports.Fail(status.Error(codes.Unavailable, "nobody there"))
+	is("no export process", "ExportNotReachable")
+	r.exports.Fail(nil)
+	r.exports.Trouble("")
+	r.machine.Crash()
+	is("no session", "NotLoggedIn")
+}
+
 func TestExpand(t *testing.T) {
 	for name, c := range map[string]struct {
 		capability *csi.VolumeCapability

@@ -23,9 +23,10 @@ type Exports struct {
 	// Node is the name that the controller knows this node by.
 	Node string
 
-	mu      sync.Mutex
-	volumes map[string]*exported
-	err     error
+	mu        sync.Mutex
+	volumes   map[string]*exported
+	err       error
+	condition string
 }
 
 // exported is what the export process knows of a volume; attached or not, it
@@ -44,6 +45,13 @@ func (e *Exports) Fail(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.err = err
+}
+
+// Trouble is what Status says from now on.
+func (e *Exports) Trouble(condition string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.condition = condition
 }
 
 // Attached returns how many volumes are attached.
@@ -178,5 +186,5 @@ func (e *Exports) Status(_ context.Context, r *wire.StatusRequest, _ ...grpc.Cal
 	if err != nil {
 		return nil, err
 	}
-	return &wire.StatusResponse{Epoch: &wire.Epoch{Number: v.epoch}, Size: v.size}, nil
+	return &wire.StatusResponse{Epoch: &wire.Epoch{Number: v.epoch}, Size: v.size, Condition: e.condition}, nil
 }
