@@ -33,7 +33,7 @@ const (
 // rig is the whole driver, called over gRPC as kubelet and the sidecars call it:
 // the real catalog, and a machine and an export process in memory.
 type rig struct {
-	t          *testing.T
+	t          testing.TB
 	dir        string
 	log        *output
 	catalog    *catalog.Catalog
@@ -43,9 +43,11 @@ type rig struct {
 	identity   csi.IdentityClient
 	controller csi.ControllerClient
 	node       csi.NodeClient
+
+	controllerConn, nodeConn *grpc.ClientConn
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	records, err := authority.OpenFile(filepath.Join(dir, "authority"))
@@ -59,17 +61,18 @@ func newRig(t *testing.T) *rig {
 		}),
 	}
 	identity := &driver.Identity{Version: "1.2.3"}
-	controller := r.serve("controller",
+	r.controllerConn = r.serve("controller",
 		identity.Register,
 		driver.NewController(driver.ControllerConfig{Catalog: r.catalog, Cluster: r.cluster}).Register,
 		driver.NewOpenings(r.catalog).Register,
 	)
-	r.exports = &drivertest.Exports{Openings: wire.NewOpeningsClient(controller), Node: nodeName}
-	node := r.serve("node", identity.Register, driver.NewNode(driver.NodeConfig{
+	r.exports = &drivertest.Exports{Openings: wire.NewOpeningsClient(r.controllerConn), Node: nodeName}
+	r.nodeConn = r.serve("node", identity.Register, driver.NewNode(driver.NodeConfig{
 		ID: nodeName, MaxVolumes: 7,
 		Exports: r.exports, Initiator: r.machine, Filesystems: r.machine, Mounts: r.machine, Usage: r.machine,
 	}).Register)
-	r.identity, r.controller, r.node = csi.NewIdentityClient(controller), csi.NewControllerClient(controller), csi.NewNodeClient(node)
+	r.identity, r.controller = csi.NewIdentityClient(r.controllerConn), csi.NewControllerClient(r.controllerConn)
+	r.node = csi.NewNodeClient(r.nodeConn)
 	return r
 }
 

@@ -142,16 +142,23 @@ func (m Mounts) Unmount(ctx context.Context, target string) error {
 	}
 }
 
-// Remove unmounts target and then removes it. It is never removed recursively:
-// what is in it then was not put there by us.
+// Remove unmounts target and then removes it, if it is what Bind makes: an empty
+// directory or an empty file. Anything else was not put there by us.
 func (m Mounts) Remove(ctx context.Context, target string) error {
 	if err := m.Unmount(ctx, target); err != nil {
 		return err
 	}
-	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	info, err := os.Lstat(target)
+	if err == nil && !info.IsDir() && (!info.Mode().IsRegular() || info.Size() > 0) {
+		return fmt.Errorf("%s: %w: it is neither a directory nor an empty file", target, ErrInvalid)
 	}
-	return nil
+	if err == nil {
+		err = os.Remove(target)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (m Mounts) table() ([]Mount, error) {

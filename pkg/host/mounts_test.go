@@ -226,11 +226,13 @@ func TestRemoveKeepsWhatIsNotOurs(t *testing.T) {
 	m := Mounts{Run: Exec{}}
 	target := t.TempDir()
 	file := filepath.Join(target, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Remove(t.Context(), target); err == nil {
-		t.Error("removed a directory with a file in it")
+	for _, path := range []string{target, file, "/dev/null"} {
+		if err := m.Remove(t.Context(), path); err == nil {
+			t.Errorf("removed %s", path)
+		}
 	}
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
