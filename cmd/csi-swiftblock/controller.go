@@ -9,37 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
-	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
-
-// catalogFlags are what every command needs that works on the catalog.
-type catalogFlags struct {
-	authority, prefix, cluster string
-	grace                      time.Duration
-}
-
-func (f *catalogFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.authority, "authority", "/var/lib/csi-swiftblock/authority", "directory of the records of volumes and snapshots")
-	c.Flags().StringVar(&f.prefix, "prefix", "swiftblock_", "what the names of our containers in Swift begin with")
-	c.Flags().StringVar(&f.cluster, "cluster", "standalone", "name of this cluster; containers of another one are refused")
-}
-
-func (f *catalogFlags) open() (*catalog.Catalog, *swift.Client, error) {
-	records, err := authority.OpenFile(f.authority)
-	if err != nil {
-		return nil, nil, err
-	}
-	store, err := openStore()
-	if err != nil {
-		return nil, nil, err
-	}
-	return catalog.New(catalog.Config{
-		Authority: records, Store: store, Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: driver.Nodes{},
-	}), store, nil
-}
 
 func controllerCommand() *cobra.Command {
 	var flags catalogFlags
@@ -51,20 +23,20 @@ func controllerCommand() *cobra.Command {
 		Short: "Make and delete volumes and snapshots, and decide who may write",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			catalog, _, err := flags.open()
+			s, err := flags.create()
 			if err != nil {
 				return err
 			}
 			log := slog.Default()
-			controller := driver.NewController(driver.ControllerConfig{Catalog: catalog, Cluster: standalone{nodes}})
+			controller := driver.NewController(driver.ControllerConfig{Catalog: s.catalog, Cluster: standalone{nodes}})
 			return together(c.Context(),
 				func(ctx context.Context) error {
 					return driver.Serve(ctx, csiEndpoint, log, identity().Register, controller.Register)
 				},
 				func(ctx context.Context) error {
-					return driver.Serve(ctx, openings, log, driver.NewOpenings(catalog).Register)
+					return driver.Serve(ctx, openings, log, driver.NewOpenings(s.catalog).Register)
 				},
-				func(ctx context.Context) error { return sweepEvery(ctx, sweep, catalog) },
+				func(ctx context.Context) error { return sweepEvery(ctx, sweep, s.catalog) },
 			)
 		},
 	}

@@ -2,17 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
@@ -22,114 +17,174 @@ import (
 )
 
 func imageCommand() *cobra.Command {
-	c := &cobra.Command{Use: "image", Short: "Make volumes of disk images", Args: cobra.NoArgs}
-	c.AddCommand(imageImportCommand())
+	c := &cobra.Command{Use: "image", Short: "Make volumes of disk images, and disk images of volumes", Args: cobra.NoArgs}
+	c.AddCommand(imageImportCommand(), imageAbortCommand(), imageExportCommand())
 	return c
 }
 
+// stdio stands for standard input or output as a file.
+const stdio = "-"
+
 func imageImportCommand() *cobra.Command {
 	var flags catalogFlags
-	var name, size string
-	var asJSON bool
+	var out output
+	var config image.Config
+	var size string
 	c := &cobra.Command{
-		Use:   "import FILE",
+		Use:   "import FILE|-",
 		Short: "Make a volume of a raw or qcow2 image",
-		Long: `Make a volume of a raw or qcow2 image, or of a block device.
+		Long: `Make a volume of a raw or qcow2 image, of a block device, or of a raw image that
+comes through a pipe ("-"; its exact size has to be given by --size).
 
 Holes and zeros are neither read nor stored. The volume appears when all of it is
-stored; after a failure or Ctrl-C nothing of it is left. Any number of volumes
-can then be made from it without copying: name its id as the source volume.`,
-		Example: `  csi-swiftblock image import --name debian-12 debian-12-genericcloud-amd64.qcow2`,
-		Args:    cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			bytes, err := parseSize(size)
+stored; after a failure or Ctrl-C nothing of it is left. If Swift goes away or
+this process is killed, the same command continues: what is stored already is not
+uploaded again, as far as the image still holds it. With --keep it also does after
+Ctrl-C and every other failure.
+
+Any number of volumes can then be made from it without copying.`,
+		Example: `  csi-swiftblock image import --name debian-12 debian-12-genericcloud-amd64.qcow2
+  zcat disk.raw.gz | csi-swiftblock image import --name disk --size 10Gi -
+  csi-swiftblock volume create web-1 --from debian-12`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			if config.Size, err = parseSize(size); err != nil {
+				return err
+			}
+			if config.Image, err = openImage(c.InOrStdin(), args[0], config.Size); err != nil {
+				return err
+			}
+			defer config.Image.Close()
+			s, err := flags.create()
 			if err != nil {
 				return err
 			}
-			cat, store, err := flags.open()
-			if err != nil {
-				return err
-			}
-			progress, done := progressBar(c.ErrOrStderr(), name)
+			var end func(ok bool)
+			config.Progress, end = progressBar(c.ErrOrStderr(), printable(config.Name))
+			config.Store, config.Volumes = s.store, importing{s.catalog}
 			began := time.Now()
-			result, err := image.Import(c.Context(), image.Config{
-				Store: store, Volumes: importing{cat}, Path: args[0], Name: name, Size: bytes, Progress: progress,
-			})
-			done(err == nil)
+			result, err := image.Import(c.Context(), config)
+			end(err == nil)
 			if err != nil {
 				return err
 			}
-			return printImport(c.OutOrStdout(), name, result, time.Since(began), asJSON)
+			v := importView{result.Volume, config.Name, result.Size, result.Objects, result.Reused, result.Bytes, time.Since(began).Seconds()}
+			return out.print(c, v, v.print)
 		},
 	}
 	flags.add(c)
-	c.Flags().StringVar(&name, "name", "", "name of the volume")
+	out.add(c)
+	c.Flags().StringVar(&config.Name, "name", "", "name of the volume")
 	c.Flags().StringVar(&size, "size", "", "size of the volume, such as 20Gi; default: the image's")
-	c.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	c.Flags().IntVar(&config.Parallel, "parallel", 0, "how many chunks of 8 MiB are stored at one time (default 4)")
+	c.Flags().BoolVar(&config.Keep, "keep", false, "after Ctrl-C or a failure keep what is stored, for the same command to continue")
 	c.MarkFlagRequired("name")
 	return c
 }
 
-// parseSize reads a size as Kubernetes users write it; "" is 0.
-func parseSize(s string) (int64, error) {
-	if s == "" {
-		return 0, nil
+// openImage opens a file, or takes standard input for a raw image of that size.
+func openImage(stdin io.Reader, path string, size int64) (*image.Image, error) {
+	if path != stdio {
+		return image.Open(path)
 	}
-	q, err := resource.ParseQuantity(s)
-	if err != nil || q.Value() <= 0 || q.Value()%image.Sector != 0 {
-		return 0, fmt.Errorf("--size %q: want a size in whole sectors of %d bytes, such as 20Gi", s, image.Sector)
+	if size == 0 {
+		return nil, errors.New("how large is the image? A pipe does not tell: give its exact size by --size, in bytes or as in 20Gi")
 	}
-	return q.Value(), nil
+	return image.OpenStream(stdin, "standard input", size)
 }
 
-func printImport(out io.Writer, name string, r image.Result, took time.Duration, asJSON bool) error {
-	if asJSON {
-		return json.NewEncoder(out).Encode(struct {
-			Volume  ident.Volume `json:"volume"`
-			Name    string       `json:"name"`
-			Size    int64        `json:"size"`
-			Objects int          `json:"objects"`
-			Bytes   int64        `json:"bytes"`
-			Seconds float64      `json:"seconds"`
-		}{r.Volume, name, r.Size, r.Objects, r.Bytes, took.Seconds()})
-	}
-	_, err := fmt.Fprintf(out, "volume %s: %q, %d bytes, stored as %d objects of %d bytes in %.1f s\n",
-		r.Volume, name, r.Size, r.Objects, r.Bytes, took.Seconds())
-	return err
+// importView is what `image import` prints.
+type importView struct {
+	Volume  ident.Volume `json:"volume"`
+	Name    string       `json:"name"`
+	Size    int64        `json:"size"`
+	Objects int          `json:"objects"`
+	Reused  int          `json:"reused"`
+	Bytes   int64        `json:"bytes"`
+	Seconds float64      `json:"seconds"`
 }
 
-// progressBar returns a callback that draws a bar on a terminal and is silent
-// elsewhere, and one that ends it.
-func progressBar(out io.Writer, name string) (progress func(done, total int64), end func(ok bool)) {
-	f, isFile := out.(*os.File)
-	if !isFile || !term.IsTerminal(int(f.Fd())) {
-		return nil, func(bool) {}
+func (v importView) print(w io.Writer) {
+	fmt.Fprintf(w, "volume %s: %s, %s, stored as %d objects of %s in %.1f s\n",
+		v.Volume, printable(v.Name), sizeText(v.Size), v.Objects, sizeText(v.Bytes), v.Seconds)
+	if v.Reused > 0 {
+		fmt.Fprintf(w, "%d objects had been stored by an import that was interrupted\n", v.Reused)
 	}
-	bars := mpb.New(mpb.WithOutput(f), mpb.WithWidth(48))
-	bar := bars.AddBar(0,
-		mpb.PrependDecorators(decor.Name(name+" "), decor.CountersKibiByte("% .1f of % .1f")),
-		mpb.AppendDecorators(decor.Percentage(), decor.Name("  "), decor.EwmaSpeed(decor.SizeB1024(0), "% .1f", 30), decor.Name("  "), decor.EwmaETA(decor.ET_STYLE_GO, 30)),
-	)
-	last := time.Now()
-	return func(done, total int64) {
-			bar.SetTotal(total, false)
-			bar.EwmaSetCurrent(done, time.Since(last))
-			last = time.Now()
-		}, func(ok bool) {
-			if ok {
-				bar.SetTotal(-1, true)
-			} else {
-				bar.Abort(false)
+}
+
+func imageAbortCommand() *cobra.Command {
+	var flags catalogFlags
+	var out output
+	c := &cobra.Command{
+		Use:   "abort NAME",
+		Short: "Give up an import that was interrupted",
+		Long: `Give up an import that was interrupted: what it has stored is removed, and the
+name is free.`,
+		Example:           `  csi-swiftblock image abort debian-12`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: flags.complete(1, importNames),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := flags.open()
+			if err != nil {
+				return err
 			}
-			bars.Wait()
+			return remove(c, out, args, "import", s.abortImport)
+		},
+	}
+	flags.add(c)
+	out.add(c)
+	return c
+}
+
+// eachImport calls visit for every import under way or interrupted.
+func (s *session) eachImport(ctx context.Context, visit func(authority.Volume) error) error {
+	for row, err := range authority.All(ctx, s.records.Volumes(), "") {
+		if err == nil && row.Value.State == authority.Importing {
+			err = visit(row.Value)
 		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) abortImport(ctx context.Context, name string) (id string, err error) {
+	var found authority.Volume
+	err = s.eachImport(ctx, func(v authority.Volume) error {
+		if v.Name == name {
+			found = v
+			return errFound
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errFound):
+		return string(found.ID), s.catalog.AbortImport(ctx, found.ID)
+	case err == nil:
+		err = fmt.Errorf("no import has the name %.200q: %w", name, catalog.ErrNotFound)
+	}
+	return "", err
+}
+
+func importNames(ctx context.Context, s *session, add func(id, name string)) {
+	s.eachImport(ctx, func(v authority.Volume) error {
+		add(v.Name, sizeText(v.Size))
+		return nil
+	})
 }
 
 // importing lets the catalog keep the records of an import.
 type importing struct{ catalog *catalog.Catalog }
 
+// Begin holds an import to its size, in the catalog's unit: of an interrupted one
+// of another size it could not use the volume.
 func (i importing) Begin(ctx context.Context, name string, size int64) (image.Target, error) {
-	t, err := i.catalog.BeginImport(ctx, catalog.VolumeSpec{Name: name, Required: size})
+	const unit = 4096
+	t, err := i.catalog.BeginImport(ctx, catalog.VolumeSpec{Name: name, Required: size, Limit: (size + unit - 1) / unit * unit})
+	if errors.Is(err, catalog.ErrConflict) {
+		err = fmt.Errorf("%w: choose another name; an import that was interrupted is removed by `csi-swiftblock image abort NAME`", err)
+	}
 	return image.Target(t), err
 }
 

@@ -18,7 +18,7 @@ func main() {
 	err := root().ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "csi-swiftblock:", err)
+		fmt.Fprintln(os.Stderr, "csi-swiftblock:", explain(err))
 		os.Exit(1)
 	}
 }
@@ -45,6 +45,8 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})))
 		return nil
 	}
-	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand(), imageCommand(), demoCommand(), swiftServerCommand())
+	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand())
+	c.AddCommand(volumeCommand(), snapshotCommand(), imageCommand())
+	c.AddCommand(demoCommand(), swiftServerCommand())
 	return c
 }

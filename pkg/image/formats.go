@@ -41,10 +41,8 @@ func detect(f *os.File) (string, error) {
 	if bytes.HasPrefix(head, []byte(qcow2.Magic)) {
 		return formatQcow2, nil
 	}
-	for kind, magic := range packed {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return "", fmt.Errorf("it is packed with %s: unpack it first", kind)
-		}
+	if err := unpacked(head); err != nil {
+		return "", err
 	}
 	img, err := qcow2reader.Open(onlyReader{f})
 	if err != nil {
@@ -54,6 +52,16 @@ func detect(f *os.File) (string, error) {
 		return "", fmt.Errorf("%s images are not read: convert it with `qemu-img convert -O qcow2`", img.Type())
 	}
 	return formatRaw, nil
+}
+
+// unpacked refuses what holds an image only when it is unpacked.
+func unpacked(head []byte) error {
+	for kind, magic := range packed {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return fmt.Errorf("it is packed with %s: unpack it first", kind)
+		}
+	}
+	return nil
 }
 
 // onlyReader hides everything else of a file, above all Close and its name.

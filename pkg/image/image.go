@@ -1,10 +1,11 @@
-// Package image reads disk images and makes volumes of them.
+// Package image makes volumes of disk images, and disk images of volumes.
 //
-// An [Image] is a raw file, a block device or a qcow2 file; what the file does
-// not hold is not read. [Import] stores an image as the first generation of a
+// An [Image] is a raw file, a block device, a qcow2 file or a raw stream; what a
+// file does not hold is not read. [Import] stores an image as the first generation of a
 // volume's first epoch: a full chunk object for each 8 MiB that are not all
 // zeros, then the table, then the root, and last of all the record that makes
-// the volume visible. Nothing of an import can be seen before that.
+// the volume visible. Nothing of an import can be seen before that. An [Export]
+// writes a volume, as of one root or with a journal laid over it, as a raw image.
 package image
 
 import (
@@ -38,6 +39,8 @@ type Image struct {
 	Format string // "raw" or "qcow2"
 	Size   int64  // bytes, a multiple of [Sector]
 	content
+	file  *os.File    // nil for a stream
+	state fs.FileInfo // of the file when it was opened
 }
 
 // content is what a format knows of an image.
@@ -63,11 +66,31 @@ func Open(path string) (*Image, error) {
 		return nil, fmt.Errorf("%w: %w", ErrImage, err)
 	}
 	img, err := open(f, path)
+	if err == nil {
+		img.file = f
+		img.state, err = f.Stat()
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return img, nil
+}
+
+// unchanged refuses an image file that was written while it was read: what was
+// read of it may be a mixture. Of a device or a stream nobody can tell.
+func (i *Image) unchanged() error {
+	if i.file == nil || !i.state.Mode().IsRegular() {
+		return nil
+	}
+	now, err := i.file.Stat()
+	if err == nil && (now.Size() != i.state.Size() || !now.ModTime().Equal(i.state.ModTime())) {
+		err = errors.New("it was changed while it was read")
+	}
+	if err != nil {
+		return refuse(i.Path, "%w", err)
+	}
+	return nil
 }
 
 func open(f *os.File, path string) (*Image, error) {

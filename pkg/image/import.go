@@ -29,7 +29,8 @@ type Target struct {
 
 // Volumes keeps the records of volumes.
 type Volumes interface {
-	// Begin makes a volume, or goes on with one whose import was interrupted.
+	// Begin makes a volume, or goes on with one whose import was interrupted: in
+	// the same epoch.
 	Begin(ctx context.Context, name string, size int64) (Target, error)
 	// Complete makes the volume visible, with root as its head.
 	Complete(ctx context.Context, t Target, root snapshots.Ref) error
@@ -42,9 +43,13 @@ type Config struct {
 	Store   swift.Store
 	Volumes Volumes
 
-	Path string // of the image
-	Name string // of the volume
-	Size int64  // bytes of the volume at least; 0: the image's
+	Image *Image
+	Name  string // of the volume
+	Size  int64  // bytes of the volume at least; 0: the image's
+
+	// Keep leaves what is stored where it is after a failure that a repetition may
+	// not meet, for that repetition to use.
+	Keep bool
 
 	NoCompression bool
 	Parallel      int // chunks on their way at one time, each takes 16 MiB of memory. Default 4.
@@ -60,24 +65,27 @@ type Result struct {
 	Size    int64 // bytes of the volume
 	Objects int   // stored, the root included
 	Bytes   int64 // of these objects
+	Reused  int   // objects that an interrupted import had stored
 }
 
-// Import makes a volume of an image. If it fails, nothing is left of the volume;
-// if the process dies, the next import of the same name and size takes over.
+// ErrInterrupted is an import that failed with what it has stored left in place.
+// Nobody sees the volume; an import of the same name and size goes on with it.
+var ErrInterrupted = errors.New("interrupted")
+
+// Import makes a volume of an image. If it fails, nothing is left of the volume,
+// except with [ErrInterrupted]: when the store is away, or Config.Keep is set. That,
+// and an import whose process died, the next one of the same name and size takes
+// up, see leftovers.
 func Import(ctx context.Context, c Config) (Result, error) {
 	result, err := c.run(ctx)
 	if err != nil {
-		return Result{}, fmt.Errorf("import of %s as volume %q: %w", c.Path, c.Name, err)
+		return Result{}, fmt.Errorf("import of %s as volume %q: %w", c.Image.Path, c.Name, err)
 	}
 	return result, nil
 }
 
 func (c Config) run(ctx context.Context) (Result, error) {
-	img, err := Open(c.Path)
-	if err != nil {
-		return Result{}, err
-	}
-	defer img.Close()
+	img := c.Image
 	if img.Size > maxSize {
 		return Result{}, refuse(img.Path, "%d bytes, a volume has at most %d", img.Size, int64(maxSize))
 	}
@@ -90,15 +98,24 @@ func (c Config) run(ctx context.Context) (Result, error) {
 		origin:  snapshots.Origin{Container: target.Container, Epoch: target.Epoch, Open: ident.NewOpen()},
 		entries: map[uint64]snapshots.Entry{},
 	}
-	if err := i.fill(ctx); errors.Is(err, errTwice) {
-		return Result{}, err // the volume is the other's to complete
-	} else if err != nil {
-		// The context may be what failed, yet nothing is to stay behind.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortLimit)
-		defer cancel()
-		return Result{}, errors.Join(err, c.Volumes.Abort(ctx, target))
+	if err := i.fill(ctx); err != nil {
+		return Result{}, c.giveUp(ctx, target, err)
 	}
-	return Result{Volume: target.Volume, Size: target.Size, Objects: i.objects, Bytes: i.bytes}, nil
+	return Result{Volume: target.Volume, Size: target.Size, Objects: i.objects, Bytes: i.bytes, Reused: i.reused}, nil
+}
+
+// giveUp removes what a failed import has made, unless another one may use it.
+func (c Config) giveUp(ctx context.Context, target Target, failure error) error {
+	switch {
+	case errors.Is(failure, errTwice):
+		return failure // the volume is the other's to complete
+	case c.Keep || errors.Is(failure, swift.ErrUnavailable):
+		return fmt.Errorf("%w: %w", ErrInterrupted, failure)
+	}
+	// The context may be what failed, yet nothing is to stay behind.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortLimit)
+	defer cancel()
+	return errors.Join(failure, c.Volumes.Abort(ctx, target))
 }
 
 const abortLimit = 30 * time.Second
@@ -115,6 +132,7 @@ type importer struct {
 	mu      sync.Mutex
 	entries map[uint64]snapshots.Entry
 	objects int
+	reused  int   // of objects
 	bytes   int64 // of objects
 	done    int64 // bytes of the image
 }
@@ -129,6 +147,9 @@ func (i *importer) fill(ctx context.Context) error {
 		return err
 	}
 	if err := i.storeChunks(ctx, gen); err != nil {
+		return err
+	}
+	if err := i.image.unchanged(); err != nil {
 		return err
 	}
 	update, err := snapshots.BlankTable().Update(ctx, snapshots.Change{
@@ -170,28 +191,30 @@ func (i *importer) generation(ctx context.Context) (uint64, error) {
 }
 
 // job is a chunk with the parts of it, counted from its first byte, that may hold
-// something else than zeros.
+// something else than zeros, and what earlier attempts have stored of it.
 type job struct {
-	chunk uint64
-	parts []Span
+	chunk   uint64
+	parts   []Span
+	earlier []leftover
 }
 
 // storeChunks stores every chunk that is not all zeros.
 func (i *importer) storeChunks(ctx context.Context, gen uint64) error {
-	parallel := i.config.Parallel
-	if parallel <= 0 {
-		parallel = 4
-	}
+	parallel := workers(i.config.Parallel)
 	buffers := make(chan []byte, parallel)
 	for range parallel {
 		buffers <- nil // made when first used
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
+	earlier := newLeftovers(i.config.Store, i.target)
 	next := uint64(0) // chunks before it are under way, or zeros
 	for j, err := range i.jobs() {
 		if err == nil {
 			err = ctx.Err()
+		}
+		if err == nil {
+			j.earlier, err = earlier.of(ctx, j.chunk)
 		}
 		if err != nil {
 			g.Go(func() error { return err })
@@ -259,19 +282,34 @@ func (i *importer) storeChunk(ctx context.Context, j job, gen uint64, buf []byte
 	if chunks.IsZero(buf) {
 		return nil
 	}
+	options := chunks.Options{NoCompression: i.config.NoCompression}
+	for _, l := range j.earlier {
+		if same, err := l.reuse(ctx, i.config.Store, j.chunk, buf, options); err != nil {
+			return err
+		} else if same {
+			i.count(l.info.Size, 1)
+			i.enter(j.chunk, l.ref)
+			return nil
+		}
+	}
 	ref := snapshots.ChunkRef{Origin: i.origin, Gen: gen}
 	at := ref.Location(j.chunk)
-	object, err := chunks.EncodeChunk(at, buf, chunks.Options{NoCompression: i.config.NoCompression})
+	object, err := chunks.EncodeChunk(at, buf, options)
 	if err != nil {
 		return err
 	}
 	if err := i.put(ctx, at, object, swift.PutOptions{}); err != nil {
 		return err
 	}
+	i.enter(j.chunk, ref)
+	return nil
+}
+
+// enter puts a stored chunk into the table.
+func (i *importer) enter(chunk uint64, ref snapshots.ChunkRef) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.entries[j.chunk] = snapshots.Entry{Base: ref}
-	return nil
+	i.entries[chunk] = snapshots.Entry{Base: ref}
 }
 
 // put stores an object and counts it.
@@ -279,15 +317,17 @@ func (i *importer) put(ctx context.Context, at snapshots.Location, body []byte, 
 	if _, err := i.config.Store.Put(ctx, at.Container, at.Name, body, o); err != nil {
 		return err
 	}
-	i.count(body)
+	i.count(int64(len(body)), 0)
 	return nil
 }
 
-func (i *importer) count(body []byte) {
+// count counts an object of the import, and whether it was there already.
+func (i *importer) count(bytes int64, reused int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.objects++
-	i.bytes += int64(len(body))
+	i.bytes += bytes
+	i.reused += reused
 }
 
 // putRoot publishes the root (R2). Its name being taken by the same bytes, it was
@@ -304,7 +344,7 @@ func (i *importer) putRoot(ctx context.Context, root snapshots.Object) error {
 	if sum := md5.Sum(root.Body); there.ETag != hex.EncodeToString(sum[:]) {
 		return errTwice
 	}
-	i.count(root.Body)
+	i.count(int64(len(root.Body)), 0)
 	return nil
 }
 

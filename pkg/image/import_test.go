@@ -94,6 +94,16 @@ func (w *world) read(t *testing.T, name string) ([]byte, *snapshots.Root) {
 	return content[:root.State.Size], root
 }
 
+func openImage(t *testing.T, path string) *Image {
+	t.Helper()
+	img, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { img.Close() })
+	return img
+}
+
 // rawSample is a sparse file of five chunks: noise, a hole, zeros that are
 // written, little data, and a short one.
 func rawSample(t *testing.T) (path string, content []byte) {
@@ -134,7 +144,7 @@ func TestImport(t *testing.T) {
 			w := newWorld(t)
 			var last, total int64
 			result, err := Import(t.Context(), Config{
-				Store: w, Volumes: w, Path: c.path, Name: c.name, Size: c.size,
+				Store: w, Volumes: w, Image: openImage(t, c.path), Name: c.name, Size: c.size,
 				Parallel: 1, // so that one buffer serves all chunks
 				Progress: func(done, of int64) {
 					if done <= last || done > of {
@@ -198,7 +208,7 @@ func TestFailedImportLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			_, err := Import(t.Context(), Config{Store: swifttest.Observe(w, c.before), Volumes: w, Path: c.path, Name: "v"})
+			_, err := Import(t.Context(), Config{Store: swifttest.Observe(w, c.before), Volumes: w, Image: openImage(t, c.path), Name: "v"})
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), fmt.Sprintf(`import of %s as volume "v"`, c.path)) {
 				t.Errorf("%v", err)
 			}
@@ -216,7 +226,7 @@ func TestFailedImportLeavesNothing(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := Import(ctx, Config{Store: store, Volumes: w, Path: path, Name: "v"})
+		_, err := Import(ctx, Config{Store: store, Volumes: w, Image: openImage(t, path), Name: "v"})
 		if !errors.Is(err, context.Canceled) || w.aborted != 1 || len(w.complete) != 0 {
 			t.Errorf("%v, aborted %d times, complete %v", err, w.aborted, w.complete)
 		}
@@ -229,10 +239,10 @@ func TestImportTakesOver(t *testing.T) {
 	w := newWorld(t)
 	died := errors.New("killed")
 	crash := &crashing{world: w, err: died}
-	if _, err := Import(t.Context(), Config{Store: w, Volumes: crash, Path: path, Name: "v"}); !errors.Is(err, died) {
+	if _, err := Import(t.Context(), Config{Store: w, Volumes: crash, Image: openImage(t, path), Name: "v"}); !errors.Is(err, died) {
 		t.Fatal(err)
 	}
-	if _, err := Import(t.Context(), Config{Store: w, Volumes: w, Path: path, Name: "v"}); err != nil {
+	if _, err := Import(t.Context(), Config{Store: w, Volumes: w, Image: openImage(t, path), Name: "v"}); err != nil {
 		t.Fatal(err)
 	}
 	got, root := w.read(t, "v")
@@ -263,7 +273,7 @@ func TestImportRootTaken(t *testing.T) {
 		}
 		return nil
 	}}
-	if _, err := Import(t.Context(), Config{Store: store, Volumes: w, Path: path, Name: "same"}); err != nil {
+	if _, err := Import(t.Context(), Config{Store: store, Volumes: w, Image: openImage(t, path), Name: "same"}); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := w.read(t, "same"); !bytes.Equal(got, content) {
@@ -276,7 +286,7 @@ func TestImportRootTaken(t *testing.T) {
 		}
 		return nil
 	}
-	_, err := Import(t.Context(), Config{Store: store, Volumes: w, Path: path, Name: "other"})
+	_, err := Import(t.Context(), Config{Store: store, Volumes: w, Image: openImage(t, path), Name: "other"})
 	if err == nil || !strings.Contains(err.Error(), "another import") || w.aborted != 0 {
 		t.Errorf("%v, aborted %d times", err, w.aborted)
 	}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// catalogFlags are what every command needs that works on the catalog.
+type catalogFlags struct {
+	authority, prefix, cluster string
+	grace                      time.Duration
+}
+
+func (f *catalogFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.authority, "authority", "/var/lib/csi-swiftblock/authority", "directory of the records of volumes and snapshots")
+	c.Flags().StringVar(&f.prefix, "prefix", "swiftblock_", "what the names of our containers in Swift begin with")
+	c.Flags().StringVar(&f.cluster, "cluster", "standalone", "name of this cluster; containers of another one are refused")
+	c.MarkFlagDirname("authority")
+}
+
+// session is what a command works with.
+type session struct {
+	records authority.Authority
+	store   swift.Store // nil for what needs the records only
+	catalog *catalog.Catalog
+}
+
+// create opens records and store, and makes an authority where there is none.
+func (f *catalogFlags) create() (*session, error) {
+	store, err := openStore()
+	if err != nil {
+		return nil, err
+	}
+	return f.session(store)
+}
+
+// open opens the records of an authority that exists, and the store.
+func (f *catalogFlags) open() (*session, error) {
+	if err := f.exists(); err != nil {
+		return nil, err
+	}
+	return f.create()
+}
+
+// openRecords opens the records alone, for what does not ask Swift.
+func (f *catalogFlags) openRecords() (*session, error) {
+	if err := f.exists(); err != nil {
+		return nil, err
+	}
+	return f.session(nil)
+}
+
+// exists keeps a mistyped directory from looking like an empty catalog.
+func (f *catalogFlags) exists() error {
+	if _, err := os.Stat(f.authority); err != nil {
+		if os.IsNotExist(err) {
+			err = fs.ErrNotExist
+		}
+		return fmt.Errorf("authority %s: %w: give the controller's directory by --authority", f.authority, err)
+	}
+	return nil
+}
+
+func (f *catalogFlags) session(store swift.Store) (*session, error) {
+	records, err := authority.OpenFile(f.authority)
+	if err != nil {
+		return nil, err
+	}
+	return &session{records: records, store: store, catalog: catalog.New(catalog.Config{
+		Authority: records, Store: store, Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: driver.Nodes{},
+	})}, nil
+}
+
+// listPage is how many records a listing asks for at one time.
+const listPage = 1000
+
+// eachVolume calls visit for every volume that is ready, by id.
+func (s *session) eachVolume(ctx context.Context, visit func(authority.Volume) error) error {
+	page, next, err := s.catalog.ListVolumes(ctx, "", listPage)
+	for {
+		if err != nil {
+			return err
+		}
+		for _, v := range page {
+			if err := visit(v); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		page, next, err = s.catalog.ListVolumes(ctx, next, listPage)
+	}
+}
+
+// eachSnapshot is eachVolume for snapshots.
+func (s *session) eachSnapshot(ctx context.Context, visit func(authority.Snapshot) error) error {
+	page, next, err := s.catalog.ListSnapshots(ctx, "", "", listPage)
+	for {
+		if err != nil {
+			return err
+		}
+		for _, v := range page {
+			if err := visit(v); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		page, next, err = s.catalog.ListSnapshots(ctx, "", next, listPage)
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+// errFound ends a search through a listing.
+var errFound = errors.New("found")
+
+// volume finds a volume by its id or its name.
+func (s *session) volume(ctx context.Context, arg string) (v authority.Volume, err error) {
+	if id, err := ident.ParseVolume(arg); err == nil {
+		if v, err := s.catalog.GetVolume(ctx, id); !errors.Is(err, catalog.ErrNotFound) {
+			return v, err
+		}
+	}
+	err = s.eachVolume(ctx, func(other authority.Volume) error {
+		if other.Name == arg {
+			v = other
+			return errFound
+		}
+		return nil
+	})
+	return v, found(err, "volume", arg)
+}
+
+// snapshot finds a snapshot by its id or its name.
+func (s *session) snapshot(ctx context.Context, arg string) (v authority.Snapshot, err error) {
+	if id, err := ident.ParseSnapshot(arg); err == nil {
+		if v, err := s.catalog.GetSnapshot(ctx, id); !errors.Is(err, catalog.ErrNotFound) {
+			return v, err
+		}
+	}
+	err = s.eachSnapshot(ctx, func(other authority.Snapshot) error {
+		if other.Name == arg {
+			v = other
+			return errFound
+		}
+		return nil
+	})
+	return v, found(err, "snapshot", arg)
+}
+
+// found makes of a search's end what it says about arg.
+func found(err error, kind, arg string) error {
+	switch {
+	case errors.Is(err, errFound):
+		return nil
+	case err == nil:
+		return fmt.Errorf("no %s has the id or name %.200q: see `csi-swiftblock %s ls`: %w", kind, arg, kind, catalog.ErrNotFound)
+	}
+	return err
+}
+
+// point is a volume at one moment: a snapshot, or a volume's recorded head.
+type point struct {
+	Kind string          `json:"kind"` // "volume" or "snapshot"
+	ID   string          `json:"id"`
+	Name string          `json:"name"`
+	Size int64           `json:"size"`
+	Root *authority.Root `json:"root,omitempty"` // nil: blank
+	// OpenOn is the node that holds newer data of the volume than Root.
+	OpenOn string `json:"openOn,omitempty"`
+}
+
+// point finds a snapshot or a volume by id or name.
+func (s *session) point(ctx context.Context, arg string) (point, error) {
+	snapshot, err := s.snapshot(ctx, arg)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return point{}, err
+	}
+	isSnapshot := err == nil
+	volume, err := s.volume(ctx, arg)
+	switch {
+	case err != nil && !errors.Is(err, catalog.ErrNotFound):
+		return point{}, err
+	case err != nil && !isSnapshot:
+		return point{}, fmt.Errorf("no volume or snapshot has the id or name %.200q: see `csi-swiftblock volume ls` and `csi-swiftblock snapshot ls`: %w", arg, catalog.ErrNotFound)
+	case err == nil && isSnapshot:
+		return point{}, fmt.Errorf("%q names a volume and a snapshot: give the id %s or %s", arg, volume.ID, snapshot.ID)
+	case isSnapshot:
+		return point{Kind: "snapshot", ID: string(snapshot.ID), Name: snapshot.Name, Size: snapshot.Size, Root: snapshot.Root}, nil
+	}
+	p := point{Kind: "volume", ID: string(volume.ID), Name: volume.Name, Size: volume.Size, Root: volume.Head}
+	if volume.Opening.Open {
+		p.OpenOn = volume.Opening.Node
+	}
+	return p, nil
+}
+
+// completion offers words for an argument.
+type completion = cobra.CompletionFunc
+
+// completionLimit bounds how long the shell waits for us.
+const completionLimit = 2 * time.Second
+
+// complete makes a completion of what list finds, for at most limit arguments;
+// 0: any number.
+func (f *catalogFlags) complete(limit int, list ...func(context.Context, *session, func(id, name string))) completion {
+	return func(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if limit > 0 && len(args) >= limit {
+			return nil, cobra.ShellCompDirectiveDefault // a file, as a rule
+		}
+		s, err := f.openRecords()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), completionLimit)
+		defer cancel()
+		var words []cobra.Completion
+		for _, l := range list {
+			l(ctx, s, func(id, name string) { words = append(words, cobra.CompletionWithDesc(id, name)) })
+		}
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// volumeIDs offers volumes, as far as they can be listed in time.
+func volumeIDs(ctx context.Context, s *session, add func(id, name string)) {
+	s.eachVolume(ctx, func(v authority.Volume) error {
+		add(string(v.ID), v.Name)
+		return nil
+	})
+}
+
+// snapshotIDs offers snapshots, as far as they can be listed in time.
+func snapshotIDs(ctx context.Context, s *session, add func(id, name string)) {
+	s.eachSnapshot(ctx, func(v authority.Snapshot) error {
+		add(string(v.ID), v.Name)
+		return nil
+	})
+}
