@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
 	"github.com/swiftblock/csi-swiftblock/pkg/target/login"
@@ -40,11 +41,12 @@ type session struct {
 	nexus  disk.Nexus
 	tsih   uint16
 
-	received    atomic.Uint64 // PDUs
-	ready       chan *task    // to be carried out
-	wake        chan struct{} // the writer
-	over        chan struct{} // closed when end begins
-	ended       chan struct{} // closed when no command runs or can be applied
+	complaints  rate.Sometimes // about commands that failed
+	received    atomic.Uint64  // PDUs
+	ready       chan *task     // to be carried out
+	wake        chan struct{}  // the writer
+	over        chan struct{}  // closed when end begins
+	ended       chan struct{}  // closed when no command runs or can be applied
 	readBudget  *semaphore.Weighted
 	writeBudget *semaphore.Weighted
 
@@ -75,6 +77,7 @@ func newSession(s *Server, n *node, conn net.Conn, in *pdu.Reader, m *login.Mach
 		conn:        conn,
 		in:          in,
 		params:      params,
+		complaints:  rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		nexus:       disk.Nexus{Name: params.Initiator, ISID: m.ISID},
 		ready:       make(chan *task, queueDepth+maxImmediate),
 		wake:        make(chan struct{}, 1),

@@ -68,6 +68,9 @@ func (t *task) run() {
 	if t.ctx.Err() == nil {
 		t.units.Execute(t.ctx, t.lun, &t.Command)
 	}
+	if t.Err != nil && t.ctx.Err() == nil {
+		t.session.complaints.Do(func() { t.session.log.Error("SCSI command failed", "lun", t.lun>>48, "error", t.Err) })
+	}
 	t.session.finish(t)
 }
 

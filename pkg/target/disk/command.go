@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 )
 
 // Status of a command (SAM-5 §5.3).
@@ -45,8 +46,18 @@ type Command struct {
 	Status Status
 	Sense  []byte // with CheckCondition
 	In     []byte // data-in
+	// Err is the device's error, or a panic, that made the command fail: for a log.
+	Err error
 	// Moves is how much data the CDB stands for, which need not be Expected.
 	Moves int
+}
+
+// name is the operation's name, for errors.
+func (c *Command) name() string {
+	if o, err := find(&c.CDB); err == nil {
+		return o.name
+	}
+	return fmt.Sprintf("operation %#02x", c.CDB[0])
 }
 
 // group is the length code of an operation code (SPC-4 §4.2.5.1).

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gostor/gotgt/pkg/scsi"
@@ -434,7 +435,10 @@ func TestUnitAttentions(t *testing.T) {
 func TestPanicIsAHardwareError(t *testing.T) {
 	b := newBench(t, false)
 	b.device.data = nil // every access is out of bounds
-	b.sense(alice, ten(0x2a, 0, 1, 1), fill(512, 1), 4, 0x4400)
+	c := b.sense(alice, ten(0x2a, 0, 1, 1), fill(512, 1), 4, 0x4400)
+	if c.Err == nil || !strings.HasPrefix(c.Err.Error(), "WRITE(10): panic: ") {
+		t.Errorf("error for the log: %v", c.Err)
+	}
 	if !b.units.Unit(0).exclusive.TryAcquire(writers) {
 		t.Error("the panic left the unit locked")
 	}
@@ -451,8 +455,9 @@ func TestDeviceErrors(t *testing.T) {
 		{errors.New("other"), errUnavailable, errUnavailable},
 		{context.Canceled, errUnavailable, errUnavailable},
 	} {
-		if readFailed(c.err) != error(c.read) || writeFailed(c.err) != error(c.write) {
-			t.Errorf("%v: %v, %v", c.err, readFailed(c.err), writeFailed(c.err))
+		r, w := readFailed(c.err), writeFailed(c.err)
+		if !errors.Is(r, c.read) || !errors.Is(w, c.write) || !errors.Is(r, c.err) || !errors.Is(w, c.err) {
+			t.Errorf("%v: %v, %v", c.err, r, w)
 		}
 	}
 }

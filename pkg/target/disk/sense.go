@@ -53,6 +53,15 @@ func miscompare(at int) error {
 	return &senseError{scsi.MISCOMPARE, scsi.ASC_MISCOMPARE_DURING_VERIFY_OPERATION, &info}
 }
 
+// deviceError is an error of the device and what the initiator is told of it.
+type deviceError struct {
+	sense *senseError
+	cause error
+}
+
+func (e *deviceError) Error() string   { return e.cause.Error() }
+func (e *deviceError) Unwrap() []error { return []error{e.sense, e.cause} }
+
 // readFailed and writeFailed turn an error of the device into sense. Linux does
 // not retry 3/11/00 and hardware errors; it retries 2/04/01 for as long as the
 // command is allowed to.
@@ -60,18 +69,19 @@ func readFailed(err error) error  { return deviceFailed(err, errUnreadable) }
 func writeFailed(err error) error { return deviceFailed(err, errHardware) }
 
 func deviceFailed(err error, damage *senseError) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	if _, ok := errors.AsType[*senseError](err); ok {
+		return err
+	}
+	switch {
 	case errors.Is(err, ErrMedium):
-		return damage
+		return &deviceError{damage, err}
 	case errors.Is(err, ErrGone):
-		return errHardware
+		return &deviceError{errHardware, err}
 	}
-	if e, ok := errors.AsType[*senseError](err); ok {
-		return e
-	}
-	return errUnavailable
+	return &deviceError{errUnavailable, err}
 }
 
 // senseLen is the length of fixed format sense data (SPC-4 §4.5.3).
@@ -114,4 +124,7 @@ func (c *Command) conclude(err error) {
 		e = errUnavailable
 	}
 	c.Status, c.Sense = CheckCondition, e.bytes()
+	if d, ok := errors.AsType[*deviceError](err); ok {
+		c.Err = fmt.Errorf("%s: %w", c.name(), d.cause)
+	}
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,7 +166,7 @@ func (u *Unit) perform(ctx context.Context, c *Command) error {
 		return errProtected
 	}
 	err = o.run(ctx, u, c)
-	if err == error(errUnavailable) {
+	if d, ok := errors.AsType[*deviceError](err); ok && d.sense == errUnavailable {
 		select {
 		case <-time.After(retryPause):
 		case <-ctx.Done():

@@ -3,6 +3,8 @@ package disk
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
+	"runtime/debug"
 )
 
 // Units are the logical units of one target; they do not change.
@@ -52,9 +54,11 @@ func (us *Units) Find(lun uint64) *Unit {
 // Execute carries out a command on the unit at lun and sets its outcome. A panic
 // in it costs this command only.
 func (us *Units) Execute(ctx context.Context, lun uint64, c *Command) {
-	err := error(errHardware)
+	var err error
 	defer func() {
-		recover() // err is still errHardware then
+		if r := recover(); r != nil {
+			err = &deviceError{errHardware, fmt.Errorf("panic: %v\n%s", r, debug.Stack())}
+		}
 		c.conclude(err)
 	}()
 	if u := us.Find(lun); u != nil {
