@@ -155,6 +155,25 @@ func TestStageAfterACrash(t *testing.T) {
 	r.did("stage after a crash", "login", "rescan", "fsck", "mount", "grow")
 }
 
+// A journal that was lost takes the device with it; what was mounted from it is
+// replaced (R7).
+func TestStageInANewEpoch(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	old := r.machine.Sessions()[0].IQN
+	r.exports.Lose()
+	r.machine.Calls()
+	r.must("stage", r.stage(id, mounted("")))
+	r.did("stage in a new epoch", "login", "rescan", "umount", "fsck", "mount", "grow")
+	if sessions := r.machine.Sessions(); len(sessions) != 1 || sessions[0].IQN == old {
+		t.Errorf("sessions %+v", sessions)
+	}
+	if n := r.machine.Mounted(); n != 1 {
+		t.Errorf("%d mounts", n)
+	}
+}
+
 // Each step of staging fails once; the next call finishes the work.
 func TestStageContinues(t *testing.T) {
 	for _, step := range []string{"login", "rescan", "mkfs", "flush", "fsck", "mount", "grow"} {

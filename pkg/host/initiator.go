@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -197,6 +196,6 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 
 func wrap(err *error, operation string, v ident.Volume) {
 	if *err != nil {
-		*err = fmt.Errorf("%s volume %.64s: %w", operation, strings.TrimSpace(string(v)), *err)
+		*err = fmt.Errorf("%s volume %.64q: %w", operation, v, *err)
 	}
 }

@@ -22,11 +22,13 @@ var (
 	optionPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:=/%+-]{0,255}$`)
 )
 
-// refusedOptions change what is mounted, or where, rather than how: with them a
-// storage class could reach the host's files.
+// refusedOptions change what is mounted, or where, rather than how (with them a
+// storage class could reach the host's files), or let a volume's content gain
+// rights on the host.
 var refusedOptions = map[string]bool{
-	"bind": true, "rbind": true, "move": true, "remount": true, "loop": true, "offset": true, "sizelimit": true,
-	"dev": true, "suid": true, "helper": true, "context": false,
+	"bind": true, "rbind": true, "move": true, "remount": true,
+	"loop": true, "offset": true, "sizelimit": true, "helper": true,
+	"dev": true, "suid": true,
 }
 
 func (s Session) validate() error {

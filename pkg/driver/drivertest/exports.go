@@ -47,6 +47,15 @@ func (e *Exports) Fail(err error) {
 	e.err = err
 }
 
+// Lose is the loss of all journals: the next Attach opens another epoch.
+func (e *Exports) Lose() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, v := range e.volumes {
+		v.attached = false
+	}
+}
+
 // Trouble is what Status says from now on.
 func (e *Exports) Trouble(condition string) {
 	e.mu.Lock()

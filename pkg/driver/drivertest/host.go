@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
@@ -22,7 +23,7 @@ import (
 type Host struct {
 	mu       sync.Mutex
 	sessions map[ident.Volume]session
-	disks    map[string]host.FSType // what is on each device; "" for nothing
+	disks    map[ident.Volume]host.FSType // what is on each volume; "" for nothing
 	mounts   []mount
 	calls    []string
 	failures map[string]error
@@ -49,7 +50,7 @@ var (
 func NewHost() *Host {
 	return &Host{
 		sessions: map[ident.Volume]session{},
-		disks:    map[string]host.FSType{},
+		disks:    map[ident.Volume]host.FSType{},
 		failures: map[string]error{},
 	}
 }
@@ -105,7 +106,14 @@ func (h *Host) done(operation string) error {
 	return nil
 }
 
-func devicePath(v ident.Volume) string { return "/dev/" + string(v) }
+// path is the device of a session: another one in each epoch of the volume.
+func (s session) path() string { return "/dev/" + s.IQN[strings.LastIndexByte(s.IQN, ':')+1:] }
+
+// volumeOf is the volume whose device is at a path.
+func volumeOf(device string) ident.Volume {
+	id, _, _ := strings.Cut(strings.TrimPrefix(device, "/dev/"), ".")
+	return ident.Volume(id)
+}
 
 // Login makes a session, in place of one to another target of the volume.
 func (h *Host) Login(_ context.Context, s host.Session) (host.Device, error) {
@@ -113,13 +121,13 @@ func (h *Host) Login(_ context.Context, s host.Session) (host.Device, error) {
 	defer h.mu.Unlock()
 	old, ok := h.sessions[s.Volume]
 	if ok && old.IQN == s.IQN {
-		return host.Device{Path: devicePath(s.Volume), Size: old.size}, nil
+		return host.Device{Path: old.path(), Size: old.size}, nil
 	}
 	if err := h.done("login"); err != nil {
 		return host.Device{}, err
 	}
 	h.sessions[s.Volume] = session{Session: s}
-	return host.Device{Path: devicePath(s.Volume)}, nil
+	return host.Device{Path: h.sessions[s.Volume].path()}, nil
 }
 
 // Logout ends the volume's session.
@@ -144,7 +152,7 @@ func (h *Host) Device(v ident.Volume) (host.Device, error) {
 	if !ok {
 		return host.Device{}, host.ErrNotLoggedIn
 	}
-	return host.Device{Path: devicePath(v), Size: s.size}, nil
+	return host.Device{Path: s.path(), Size: s.size}, nil
 }
 
 // Rescan makes the size known.
@@ -170,14 +178,14 @@ func (h *Host) Rescan(_ context.Context, v ident.Volume, size int64) error {
 func (h *Host) Make(_ context.Context, device string, t host.FSType) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if have := h.disks[device]; have != "" {
+	if have := h.disks[volumeOf(device)]; have != "" {
 		return fmt.Errorf("mkfs on %s, which holds %s", device, have)
 	}
 	if err := h.done("mkfs"); err != nil {
-		h.disks[device] = "half a file system"
+		h.disks[volumeOf(device)] = "half a file system"
 		return err
 	}
-	h.disks[device] = t
+	h.disks[volumeOf(device)] = t
 	return nil
 }
 
@@ -188,7 +196,7 @@ func (h *Host) Wipe(_ context.Context, device string) error {
 	if err := h.done("wipe"); err != nil {
 		return err
 	}
-	delete(h.disks, device)
+	delete(h.disks, volumeOf(device))
 	return nil
 }
 
@@ -210,7 +218,7 @@ func (h *Host) Flush(context.Context, string) error {
 func (h *Host) Type(_ context.Context, device string) (host.FSType, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t := h.disks[device]; t != "" {
+	if t := h.disks[volumeOf(device)]; t != "" {
 		return t, nil
 	}
 	return "", host.ErrNoFilesystem
@@ -220,7 +228,7 @@ func (h *Host) Type(_ context.Context, device string) (host.FSType, error) {
 func (h *Host) Put(v ident.Volume, t host.FSType) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.disks[devicePath(v)] = t
+	h.disks[v] = t
 }
 
 // Check finds nothing to repair.
@@ -257,8 +265,8 @@ func (h *Host) Of(device string) ([]host.Mount, error) {
 func (h *Host) MountDevice(_ context.Context, device, target string, t host.FSType, _ []string, readOnly bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.disks[device] != t {
-		return fmt.Errorf("mount %s as %s: it holds %q", device, t, h.disks[device])
+	if h.disks[volumeOf(device)] != t {
+		return fmt.Errorf("mount %s as %s: it holds %q", device, t, h.disks[volumeOf(device)])
 	}
 	return h.mount("mount", device, target, t, readOnly, os.MkdirAll)
 }
