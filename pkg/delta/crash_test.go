@@ -188,6 +188,9 @@ func (m *machine) failed(err error) bool {
 	if !m.fs.Crashed() && !(m.broken && (errors.Is(err, delta.ErrStopped) || errors.Is(err, crashfs.ErrInjected))) {
 		m.Fatalf("without a crash: %v", err)
 	}
+	if !m.fs.Crashed() {
+		m.j.Close() // so that its last words are written, always
+	}
 	m.reopen(rapid.Bool().Draw(m.T, "power"))
 	return true
 }

@@ -282,10 +282,9 @@ func (j *Journal) begin(c *committer) error {
 		halt:      j.halt,
 		pressure:  j.pressure,
 	}
-	fail := func(err error) { j.stop(err) }
 	j.syncer = &syncer{
 		halt: j.halt,
-		fail: fail,
+		fail: func(err error) { j.stop(err) },
 		idle: func() {},
 		kick: make(chan struct{}, 1),
 		done: make(chan struct{}),
@@ -293,7 +292,7 @@ func (j *Journal) begin(c *committer) error {
 		written: c.seq,
 		durable: c.seq,
 	}
-	j.prewriter = newPrewriter(j.ring, j.halt, j.cfg.Prewrite, int64(c.segment)*j.ring.size+c.off, fail)
+	j.prewriter = newPrewriter(j.ring, j.syncer, j.cfg.Prewrite, int64(c.segment)*j.ring.size+c.off)
 	if _, err := c.record([]*request{{kind: kindOpen}}); err != nil {
 		return err
 	}

@@ -23,10 +23,13 @@ type node struct {
 	j   *delta.Journal
 }
 
-func newNode(t testing.TB, seed uint64) *node {
+func newNode(t testing.TB, seed uint64, change ...func(*delta.Config)) *node {
 	n := &node{TB: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 2)))}
 	n.id = delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
 	n.cfg = delta.Config{Dir: "/journal", FS: n.fs, SegmentSize: 64 << 10, Quota: 16 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1}
+	for _, c := range change {
+		c(&n.cfg)
+	}
 	var err error
 	n.j, err = delta.Create(n.cfg, n.id, delta.State{Size: 1 << 20})
 	n.check(err)
@@ -156,5 +159,51 @@ func TestReadVerifies(t *testing.T) {
 	}
 	if _, err := n.j.Read(context.Background(), p, delta.Block+3*delta.Sector); !errors.Is(err, delta.ErrDamaged) {
 		t.Errorf("damaged block: %v", err)
+	}
+}
+
+// After a failed sync nothing is promised any more, and the next process of the
+// same boot refuses a log that lost what was acknowledged: pages that read well
+// then may be gone (R3). After a reboot nobody remembers, and what was flushed
+// is there.
+func TestFailedSyncStopsDurably(t *testing.T) {
+	ctx := context.Background()
+	refused := 0
+	for seed := range uint64(30) {
+		n := newNode(t, seed)
+		n.check(n.write(0, 1, 1))
+		n.sync()
+		n.check(n.write(1, 1, 2))
+		n.fs.FailSyncs(1)
+		if err := n.j.Sync(ctx); !errors.Is(err, delta.ErrStopped) || !errors.Is(err, crashfs.ErrInjected) {
+			t.Fatalf("sync: %v", err)
+		}
+		if err := n.write(2, 1, 3); !errors.Is(err, delta.ErrStopped) {
+			t.Fatalf("write to a stopped journal: %v", err)
+		}
+		if _, err := n.j.Seal(ctx, "", false); !errors.Is(err, delta.ErrStopped) {
+			t.Fatalf("seal of a stopped journal: %v", err)
+		}
+		if n.first(0) != 1 || n.first(1) != 2 {
+			t.Fatal("a stopped journal lost what it could still read")
+		}
+		n.j.Close()
+		switch err := n.restart(); {
+		case err == nil:
+			if n.first(0) != 1 || n.first(1) != 2 {
+				t.Fatalf("seed %d: served a log without an acknowledged write", seed)
+			}
+		case errors.Is(err, delta.ErrDamaged):
+			refused++
+			n.check(n.reboot())
+			if n.first(0) != 1 {
+				t.Fatalf("seed %d: a flushed write is lost", seed)
+			}
+		default:
+			t.Fatal(err)
+		}
+	}
+	if refused == 0 || refused == 30 {
+		t.Errorf("%d of 30 refused: the test does not see both ends", refused)
 	}
 }

@@ -6,19 +6,18 @@ import (
 )
 
 // prewriteChunk is what one step of the prewriter writes, in bytes.
-const prewriteChunk = 4 << 20
+const prewriteChunk = 1 << 20
 
 // prewriter fills the log with zeros ahead of its first use, so that a flush
 // need not wait for the file system to note that reserved blocks hold data now.
 // Positions are bytes since the journal's creation; once every slot was in use
 // there is nothing left to do.
 type prewriter struct {
-	ring  *ring
-	halt  *halt
-	fail  func(error)
-	ahead int64         // how far before the records, in bytes
-	kick  chan struct{} // records came closer
-	done  chan struct{} // run has returned
+	ring   *ring
+	syncer *syncer
+	ahead  int64         // how far before the records, in bytes
+	kick   chan struct{} // records came closer
+	done   chan struct{} // run has returned
 
 	mu      sync.Mutex
 	idle    sync.Cond
@@ -27,8 +26,8 @@ type prewriter struct {
 	busy    bool  // a step is in progress, from next on
 }
 
-func newPrewriter(r *ring, h *halt, ahead, from int64, fail func(error)) *prewriter {
-	w := &prewriter{ring: r, halt: h, fail: fail, ahead: ahead, kick: make(chan struct{}, 1), done: make(chan struct{}), claimed: from, next: from}
+func newPrewriter(r *ring, s *syncer, ahead, from int64) *prewriter {
+	w := &prewriter{ring: r, syncer: s, ahead: ahead, kick: make(chan struct{}, 1), done: make(chan struct{}), claimed: from, next: from}
 	w.idle.L = &w.mu
 	return w
 }
@@ -52,24 +51,24 @@ func (w *prewriter) claim(end int64) {
 
 // wants tells whether a step is due.
 func (w *prewriter) wants() bool {
-	return w.next < w.claimed+w.ahead && max(w.next, w.claimed) < w.ring.size*int64(len(w.ring.slots))
+	return w.ahead > 0 && w.next < w.claimed+w.ahead && max(w.next, w.claimed) < w.ring.size*int64(len(w.ring.slots))
 }
 
 func (w *prewriter) run() {
 	defer close(w.done)
 	for {
-		for w.halt.err() == nil && w.step() {
+		for w.syncer.halt.err() == nil && w.step() {
 		}
 		select {
 		case <-w.kick:
-		case <-w.halt.done:
+		case <-w.syncer.halt.done:
 			return
 		}
 	}
 }
 
-// step writes one chunk, if one is due. A failure stops the journal: the sync
-// may have been told of records that share the file.
+// step writes one chunk, if one is due. A failure stops the journal: it may
+// concern records that share the file.
 func (w *prewriter) step() bool {
 	w.mu.Lock()
 	if !w.wants() {
@@ -83,7 +82,7 @@ func (w *prewriter) step() bool {
 	w.busy = true
 	w.mu.Unlock()
 
-	err := s.file.ZeroAt(off, n)
+	err := w.syncer.exclusively(s, func() error { return s.file.ZeroAt(off, n) })
 
 	w.mu.Lock()
 	w.busy = false
@@ -91,7 +90,7 @@ func (w *prewriter) step() bool {
 	w.idle.Broadcast()
 	w.mu.Unlock()
 	if err != nil {
-		w.fail(fmt.Errorf("prewrite %s: %w", slotName("", s.index), err))
+		w.syncer.fail(fmt.Errorf("prewrite %s: %w", slotName("", s.index), err))
 	}
 	return err == nil
 }

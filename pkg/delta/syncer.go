@@ -16,6 +16,7 @@ type syncer struct {
 	done chan struct{} // run has returned
 
 	mu      sync.Mutex
+	broken  error   // a sync failed: none may succeed after it
 	written uint64  // last record that left the process
 	durable uint64  // last record known to be on stable storage
 	wanted  uint64  // last record that someone waits for
@@ -105,6 +106,25 @@ func (s *syncer) run() {
 	}
 }
 
+// exclusively does something that syncs f's file. Whoever is told of a failure
+// is the only one: the file system takes the lost pages for clean afterwards.
+// So nobody else may sync the file before all know.
+func (s *syncer) exclusively(f *slot, do func() error) error {
+	f.syncing.Lock()
+	defer f.syncing.Unlock()
+	s.mu.Lock()
+	err := s.broken
+	s.mu.Unlock()
+	if err == nil {
+		if err = do(); err != nil {
+			s.mu.Lock()
+			s.broken = err
+			s.mu.Unlock()
+		}
+	}
+	return err
+}
+
 // sync makes what was written before the call durable. Only one may run.
 func (s *syncer) sync() error {
 	s.mu.Lock()
@@ -112,7 +132,7 @@ func (s *syncer) sync() error {
 	s.dirty = nil
 	s.mu.Unlock()
 	for _, f := range files {
-		if err := f.file.Sync(); err != nil {
+		if err := s.exclusively(f, f.file.Sync); err != nil {
 			return fmt.Errorf("sync %s: %w", slotName("", f.index), err)
 		}
 	}
