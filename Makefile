@@ -1,10 +1,10 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance sanity sanity-live swift-up swift-down clean distclean need-go
+.PHONY: help build test race lint generate verify demo conformance sanity sanity-live e2e swift-up swift-down clean distclean need-go
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 need-go:
 	@command -v go >/dev/null || { echo "make: there is no Go: install Go 1.26 or newer and put it on PATH" >&2; exit 1; }
@@ -29,6 +29,9 @@ sanity: need-go ## csi-sanity against the driver in one process
 
 sanity-live: need-go ## csi-sanity against the real processes and a kernel initiator
 	@hack/test.sh sanity-live
+
+e2e: need-go ## the processes killed at every step, with a kernel initiator
+	@hack/test.sh e2e
 
 lint: need-go ## formatting, vet, staticcheck, shellcheck, file lengths
 	@hack/lint.sh

@@ -7,11 +7,11 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
-stages=(race swift sanity conformance demo sanity-live)
+stages=(race swift sanity conformance demo sanity-live e2e)
 
 # Debian packages of a stage. Those of all stages are installed at once: much the fastest.
 declare -A packages=(
-	[race]="gcc libc6-dev"
+	[race]="gcc libc6-dev e2fsprogs xfsprogs qemu-utils"
 	[swift]="python3-swift memcached curl"
 	[conformance]="tgt libiscsi-bin"
 	[demo]="mmdebstrap gcc libc6-dev"
@@ -47,18 +47,23 @@ prove() {
 	local stage=$1 began=$EPOCHREALTIME verdict=ok result
 	printf '\n=== %s\n' "$stage"
 	run "$stage" 2>&1 | tee "$logs/$stage.log" || { verdict=FAILED && failed=1; }
-	result=$(sed -nE 's/.*(DONE|csi-sanity:) //p; s/^((ours|tgt): .* of [0-9]+)$/\1/p; /^demo passed/p' "$logs/$stage.log" | paste -sd ';')
+	result=$(sed -nE 's/.*(DONE|csi-sanity:) //p; s/^((ours|tgt): .* of [0-9]+)$/\1/p; s/^--- ((PASS|FAIL): .*)/\1/p; /^demo passed/p' "$logs/$stage.log" | paste -sd ';')
 	summary+=("$(printf '%-12s %-7s %6s s  %s' "$stage" "$verdict" "$(seconds_since "$began")" "$result")")
 }
 
 run() {
 	case $1 in
 	race) go vet ./... && gotest -race ./cmd/... ./pkg/... ;;
-	swift) on_swift gotest -count=1 ./pkg/swift/... ./pkg/volume/... ;;
+	swift)
+		# With -race as well, so that nothing is compiled again.
+		on_swift gotest -race -count=1 -run 'RealSwift|OnAStore|Kill' \
+			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog
+		;;
 	sanity) go test -count=1 -v ./test/sanity ;;
 	conformance) go run ./test/conformance -o "$logs/conformance.table" ;;
 	demo) hack/demo.sh ;;
-	sanity-live) sanity_live ;;
+	sanity-live) in_guest sanity test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" ;;
+	e2e) in_guest e2e env E2E_BINARY=bin/csi-swiftblock .cache/e2e.test -test.v ;;
 	*) die "no stage $1: there are ${!packages[*]}" ;;
 	esac
 }
@@ -76,11 +81,14 @@ on_swift() (
 	"$@"
 )
 
-sanity_live() {
-	make -s build && go test -c -o .cache/sanity.test ./test/sanity &&
-		test/guest/guest.sh run -t 900 -l "$logs/sanity-live.kernel" -- \
-			test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" &&
-		no_io_errors "$logs/sanity-live.kernel"
+# in_guest SUITE COMMAND...: compiles test/SUITE to .cache/SUITE.test and runs COMMAND in
+# the guest, whose kernel must see no I/O error.
+in_guest() {
+	local suite=$1
+	shift
+	make -s build && go test -c -o ".cache/$suite.test" "./test/$suite" &&
+		test/guest/guest.sh run -t 900 -l "$logs/$suite.kernel" -- "$@" &&
+		no_io_errors "$logs/$suite.kernel"
 }
 
 main "$@"
