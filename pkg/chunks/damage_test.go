@@ -64,7 +64,7 @@ func TestEveryFlipIsFound(t *testing.T) {
 	}
 	harmless := 0
 	for i := range object {
-		for _, flip := range []byte{1, 2, 4, 8, 16, 32, 64, 128, 255} {
+		for _, flip := range []byte{1 << (i % 8), 255} {
 			bad := bytes.Clone(object)
 			bad[i] ^= flip
 			got, err := contents(packAt(1), bad)

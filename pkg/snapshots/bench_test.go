@@ -91,7 +91,7 @@ func BenchmarkTableOf16TiB(b *testing.B) {
 // TestMemoryOfATable holds the bound of 16 MiB for a populated TiB after one
 // read in every page.
 func TestMemoryOfATable(t *testing.T) {
-	const size = 256 * gib
+	const size = 128 * gib
 	for _, h := range histories {
 		store := newMemory()
 		ref := populate(t, store, size, h.entry).Root.Ref

@@ -81,7 +81,7 @@ func TestReacherReadsACommonPageOnce(t *testing.T) {
 		return nil
 	})
 	store.gets = 0
-	for gen := range uint64(20) {
+	for gen := range uint64(5) {
 		if gen > 0 {
 			l.apply(t, store, map[uint64]Entry{gen: {Base: ChunkRef{l.origin, gen + 1}}, gen - 1: {}})
 		}
@@ -95,6 +95,28 @@ func TestReacherReadsACommonPageOnce(t *testing.T) {
 	}
 	if pages := len(l.root.pages); store.gets > pages {
 		t.Errorf("%d GETs for %d pages", store.gets, pages)
+	}
+}
+
+// A page is first seen under recent entries that hide what another root needs.
+func TestReacherFindsWhatOnlyOneRootHides(t *testing.T) {
+	store := newMemory()
+	l := fullLineage(t, store)
+	want, older := l.needs(), l.root
+	l.apply(t, store, map[uint64]Entry{5: {Base: ChunkRef{l.origin, 2}}, 6: {}})
+	maps.Copy(want, l.needs())
+	got := make(map[Location]bool)
+	r := NewReacher(store, func(at Location) error {
+		got[at] = true
+		return nil
+	})
+	for _, root := range []*Root{l.root, older} {
+		if err := r.Root(t.Context(), root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%d objects are reached, %d are needed", len(got), len(want))
 	}
 }
 
