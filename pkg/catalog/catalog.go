@@ -61,6 +61,10 @@ type Config struct {
 	// Patience is how long a record may exist without its claim before the sweep
 	// takes it for the rest of a call that died; default 10 minutes.
 	Patience time.Duration
+	// Unfinished is how long a volume or snapshot may be in the making, or a
+	// snapshot failed, before the sweep deletes it: nobody repeats the call any
+	// more, and nobody was told that it exists. Default 7 days.
+	Unfinished time.Duration
 	// SearchPause lies between the three looks for a root that is not there;
 	// default 1 second.
 	SearchPause time.Duration
@@ -100,6 +104,9 @@ type Catalog struct {
 func New(config Config) *Catalog {
 	if config.Patience == 0 {
 		config.Patience = 10 * time.Minute
+	}
+	if config.Unfinished == 0 {
+		config.Unfinished = 7 * 24 * time.Hour
 	}
 	if config.SearchPause == 0 {
 		config.SearchPause = time.Second

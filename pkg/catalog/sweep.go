@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
@@ -64,8 +66,23 @@ func (c *Catalog) sweepOnce(ctx context.Context) (Swept, error) {
 	return swept, errors.Join(errs...)
 }
 
-// deadVolumes lists the tombstones of volumes, and makes those that are due: of
-// records whose call died before it claimed the name.
+// forgotten reports that the call which was to finish a record of a certain age
+// has died and will not be repeated: the record should be finished by now, or
+// has no claim on its name.
+func (c *Catalog) forgotten(ctx context.Context, age, unfinished time.Duration, n namespace, name, id string) (bool, error) {
+	switch {
+	case age >= unfinished:
+		return true, nil
+	case age < c.config.Patience:
+		return false, nil
+	}
+	claimed, err := c.holds(ctx, n, name, id)
+	return !claimed, err
+}
+
+// deadVolumes lists the tombstones of volumes, and makes those that are due. A
+// call that was taken for dead and wakes up finds the tombstone. An import that
+// claims its name may take any time.
 func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Volume], error) {
 	var dead []authority.Row[authority.Volume]
 	for row, err := range authority.All(ctx, c.volumes, "") {
@@ -74,16 +91,16 @@ func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Vo
 		}
 		switch v := row.Value; v.State {
 		case authority.Creating, authority.Importing:
-			if c.now().Sub(v.Created) < c.config.Patience {
-				continue
+			unfinished := c.config.Unfinished
+			if v.State == authority.Importing {
+				unfinished = math.MaxInt64
 			}
-			if claimed, err := c.holds(ctx, volumeNames, v.Name, string(v.ID)); err != nil {
+			forgotten, err := c.forgotten(ctx, c.now().Sub(v.Created), unfinished, volumeNames, v.Name, row.Key)
+			if err == nil && forgotten {
+				err = c.discard(ctx, v.ID)
+			}
+			if err != nil && !errors.Is(err, ErrNotFound) {
 				return nil, err
-			} else if !claimed {
-				// The call may wake up yet: then it finds the tombstone.
-				if err := c.discard(ctx, v.ID); err != nil && !errors.Is(err, ErrNotFound) {
-					return nil, err
-				}
 			}
 		case authority.Deleted:
 			if c.now().Sub(v.Deleted) >= c.config.Grace {
@@ -103,17 +120,14 @@ func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bo
 		}
 		s := row.Value
 		switch s.State {
-		case authority.Creating:
-			needed[s.Source] = true
-			if c.now().Sub(s.Created) < c.config.Patience {
-				continue
+		case authority.Creating, authority.Failed:
+			needed[s.Source] = needed[s.Source] || s.State == authority.Creating
+			forgotten, err := c.forgotten(ctx, c.now().Sub(s.Created), c.config.Unfinished, snapshotNames, s.Name, row.Key)
+			if err == nil && forgotten {
+				err = c.discardSnapshot(ctx, s.ID)
 			}
-			if claimed, err := c.holds(ctx, snapshotNames, s.Name, string(s.ID)); err != nil {
+			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err
-			} else if !claimed {
-				if err := c.discardSnapshot(ctx, s.ID); err != nil && !errors.Is(err, ErrNotFound) {
-					return err
-				}
 			}
 		case authority.Ready:
 			needed[s.Source] = true

@@ -203,6 +203,9 @@ func (c *Catalog) ListVolumes(ctx context.Context, after ident.Volume, limit int
 	return page, next, failed(err, "list", "volumes after", after)
 }
 
+// maxPage bounds the entries of a page, whatever is asked for.
+const maxPage = 10000
+
 // list returns the records after a key that are shown: one more than limit if
 // there are more.
 func list[T any](ctx context.Context, t authority.Table[T], after string, limit int, shown func(T) bool) ([]T, error) {

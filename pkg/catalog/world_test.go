@@ -57,7 +57,7 @@ func newWorldOn(t *testing.T, store swift.Store) *world {
 func (w *world) controller(a authority.Authority, store swift.Store) *catalog.Catalog {
 	return catalog.New(catalog.Config{
 		Authority: a, Store: store, Prefix: w.prefix, Cluster: cluster, Nodes: w.nodes,
-		Patience: time.Minute, SearchPause: time.Millisecond,
+		Patience: time.Minute, Unfinished: 30 * time.Minute, SearchPause: time.Millisecond,
 		Now: func() time.Time { return w.clock() },
 	})
 }
@@ -229,6 +229,8 @@ type export struct {
 	journal string
 	opening catalog.Opening
 	opened  ident.Open
+
+	mu      sync.Mutex // one generation at a time
 	table   *snapshots.Table
 	head    *authority.Root
 	size    int64
@@ -263,6 +265,8 @@ func (n *nodes) open(ctx context.Context, c *catalog.Catalog, id ident.Volume, n
 
 // write publishes a generation in which a chunk has a new content.
 func (e *export) write(ctx context.Context, chunk uint64, text string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	origin := snapshots.Origin{Container: e.opening.Container, Epoch: e.opening.Epoch, Open: e.opened}
 	entry := snapshots.Entry{Base: snapshots.ChunkRef{Origin: origin, Gen: e.gen + 1}}
 	at := entry.Base.Location(chunk)
@@ -276,7 +280,7 @@ func (e *export) write(ctx context.Context, chunk uint64, text string) error {
 	return nil
 }
 
-// publish puts the root of the next generation.
+// publish puts the root of the next generation. The caller holds mu.
 func (e *export) publish(ctx context.Context, s ident.Snapshot, entries map[uint64]snapshots.Entry) error {
 	change := snapshots.Change{
 		Origin:   snapshots.Origin{Container: e.opening.Container, Epoch: e.opening.Epoch, Open: e.opened},
@@ -312,6 +316,8 @@ func (e *export) report() catalog.Report {
 }
 
 func (e *export) close(ctx context.Context, c *catalog.Catalog) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if err := e.publish(ctx, "", nil); err != nil {
 		return err
 	}
@@ -337,8 +343,8 @@ func (n *nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s ide
 	if n.sealing != nil {
 		n.sealing()
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if cut, ok := e.cuts[s]; ok {
 		return cut, nil
 	}
