@@ -25,7 +25,19 @@ type node struct {
 	sessions map[disk.Nexus]*session // also those that are ending
 }
 
+// Limits of names, in bytes: RFC 7143 §4.2.7.1, and what fits into designators.
+const (
+	maxName   = 223
+	maxVolume = 128
+)
+
 func newNode(t Target, m *disk.Model) (*node, error) {
+	switch {
+	case t.IQN == "" || len(t.IQN) > maxName:
+		return nil, fmt.Errorf("target %.32q: a name has 1 to %d bytes", t.IQN, maxName)
+	case (t.CHAP.User == "") != (t.CHAP.Secret == ""), (t.CHAP.MutualUser == "") != (t.CHAP.MutualSecret == ""):
+		return nil, fmt.Errorf("target %s: CHAP needs a user and a secret", t.IQN)
+	}
 	n := &node{
 		iqn:        t.IQN,
 		chap:       t.CHAP,
@@ -49,8 +61,11 @@ func (n *node) open(luns []LUN) error {
 	}
 	byLUN := map[uint8]*disk.Unit{}
 	for _, l := range luns {
-		if byLUN[l.Number] != nil || l.Device == nil || l.Volume == "" {
-			return fmt.Errorf("target %s: LUN %d is there twice, or has no device or no volume", n.iqn, l.Number)
+		switch {
+		case byLUN[l.Number] != nil:
+			return fmt.Errorf("target %s: LUN %d is there twice", n.iqn, l.Number)
+		case l.Device == nil || l.Volume == "" || len(l.Volume) > maxVolume:
+			return fmt.Errorf("target %s: LUN %d needs a device, and a volume of 1 to %d bytes", n.iqn, l.Number, maxVolume)
 		}
 		byLUN[l.Number] = disk.NewUnit(l.Volume, l.Device, l.ReadOnly)
 	}

@@ -22,6 +22,7 @@ type outbox struct {
 	queue   []packet
 	spare   []packet
 	vector  net.Buffers // the writer's
+	unsent  net.Buffers // what is left of vector during a write
 	writing bool
 	timeout time.Duration
 	broken  bool // a write failed: nothing is sent any more
@@ -93,14 +94,15 @@ func (s *session) flush() {
 }
 
 func (s *session) write(batch []packet, deadline time.Time) error {
-	v := s.out.vector[:0]
+	o := &s.out
+	o.vector = o.vector[:0]
 	for i := range batch {
-		v = batch[i].Buffers(v, s.params.Digests)
+		o.vector = batch[i].Buffers(o.vector, s.params.Digests)
 	}
-	s.out.vector = v
+	o.unsent = o.vector
 	s.conn.SetWriteDeadline(deadline)
-	_, err := v.WriteTo(s.conn)
-	clear(s.out.vector)
+	_, err := o.unsent.WriteTo(s.conn)
+	clear(o.vector)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -399,6 +400,31 @@ func TestShutdownDrains(t *testing.T) {
 	within(t, done, "Shutdown")
 	if !bytes.Equal(d.stored(512), want) {
 		t.Error("the write in flight was lost")
+	}
+}
+
+func TestTargetsThatAreRefused(t *testing.T) {
+	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+	d := newFakeDevice()
+	for name, bad := range map[string]Target{
+		"no name":        {LUNs: oneLUN(d)},
+		"long name":      {IQN: strings.Repeat("x", 224), LUNs: oneLUN(d)},
+		"there already":  {IQN: testIQN, LUNs: oneLUN(d)},
+		"no LUN":         {IQN: "a"},
+		"LUN twice":      {IQN: "a", LUNs: append(oneLUN(d), oneLUN(d)...)},
+		"no device":      {IQN: "a", LUNs: []LUN{{Volume: testVolume}}},
+		"no volume":      {IQN: "a", LUNs: []LUN{{Device: d}}},
+		"no CHAP secret": {IQN: "a", LUNs: oneLUN(d), CHAP: CHAP{User: "host"}},
+	} {
+		if err := s.AddTarget(bad); err == nil {
+			t.Errorf("%s: added", name)
+		}
+	}
+	if err := s.SetReady(testIQN, oneLUN(d)...); !errors.Is(err, ErrExists) {
+		t.Errorf("LUNs for a target that has some: %v", err)
+	}
+	if err := s.Resize(testIQN, 5, 1<<20); !errors.Is(err, ErrNoTarget) {
+		t.Errorf("resize of a LUN that is not there: %v", err)
 	}
 }
 
