@@ -16,7 +16,6 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
-	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
 
 // state is what a volume should hold: for each sector the number of the write
@@ -144,7 +143,7 @@ func TestModel(t *testing.T) {
 	}
 	// Each journal is held in memory several times over.
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(512 << 20))
-	store := swifttest.NewStore(t)
+	store := newStore(t)
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		m := &machine{t: t, disks: rand.New(rand.NewPCG(seed, 0)), faulty: rand.New(rand.NewPCG(seed, 1))}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
 
@@ -43,11 +45,21 @@ type rig struct {
 	tune      func(*Config)
 }
 
+// newStore returns the real Swift that ST_AUTH and so on name, or else an embedded
+// one.
+func newStore(t testing.TB) swift.Store {
+	if os.Getenv("ST_AUTH") != "" {
+		return swifttest.NewRealStore(t)
+	}
+	t.Log("store: embedded")
+	return swifttest.NewStore(t)
+}
+
 // newRig opens a blank volume of size bytes.
 func newRig(t testing.TB, size int64, tune func(*Config)) *rig {
 	t.Helper()
 	r := &rig{
-		t: t, ctx: t.Context(), store: &spy{Store: swifttest.NewStore(t)}, root: t.TempDir(),
+		t: t, ctx: t.Context(), store: &spy{Store: newStore(t)}, root: t.TempDir(),
 		size: size, tune: tune,
 	}
 	return r.start(nil)
