@@ -161,6 +161,35 @@ func TestDamagedPage(t *testing.T) {
 	}
 }
 
+// A damaged pack costs the bytes that only it holds: what is written afterwards is
+// stored, although the chunk has as many patches as it may and cannot merge all.
+func TestDamageDoesNotStopPublication(t *testing.T) {
+	r := newRig(t, 8*mib, nil)
+	want := noise(1, 64<<10)
+	for i := range snapshots.MaxPatches {
+		r.write(int64(i)*4096, want[i*4096:][:4096])
+		r.publish("")
+	}
+	bad := chunks.PackName(r.epoch, 3, 0, r.journal.OpenID())
+	r.restart()
+	r.store.set(func(s *spy) {
+		s.damage = func(name string, body []byte) {
+			if name == bad {
+				body[len(body)-1] ^= 1
+			}
+		}
+	})
+	for i := snapshots.MaxPatches; i < 16; i++ {
+		r.write(int64(i)*4096, want[i*4096:][:4096])
+		r.publish("")
+	}
+	r.head = r.close()
+	r.nextEpoch()
+	r.want(3*4096, want[3*4096:])
+	// What is before it cannot be told from what it may have held.
+	wantIs(t, r.ReadAt(r.ctx, make([]byte, 4096), 2*4096), ErrDamaged)
+}
+
 // putOther stores an intact object of another name and volume.
 func putOther(r *rig) error {
 	at := snapshots.Location{Container: r.container, Name: chunks.ChunkName(7, ident.NewEpoch(1), 1, ident.NewOpen())}

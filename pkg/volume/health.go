@@ -30,10 +30,10 @@ func (h *health) advanced() {
 	h.published = time.Now()
 }
 
-// get returns when something was last published, and why and since when nothing
+// get returns when something was last published, and since when and why nothing
 // has succeeded.
-func (h *health) get() (published time.Time, err error, from time.Time) {
+func (h *health) get() (published, from time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.published, h.err, h.from
+	return h.published, h.from, h.err
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -158,8 +159,10 @@ func TestKill(t *testing.T) {
 		cred = swifttest.Credentials(server)
 	}
 	t.Logf("store: %s", cred.AuthURL)
-	rounds := 6
-	if testing.Short() {
+	rounds := 4
+	if n, err := strconv.Atoi(os.Getenv("SWIFTBLOCK_KILL_ROUNDS")); err == nil {
+		rounds = n
+	} else if testing.Short() {
 		rounds = 2
 	}
 	store := swifttest.NewClient(t, cred)

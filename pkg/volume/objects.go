@@ -134,6 +134,9 @@ func (o *objects) load(ctx context.Context, at snapshots.Location, chunk uint64,
 	if err != nil {
 		return nil, err
 	}
+	if s, ok := o.cache.slots.Peek(slotKey(at, chunk, first)); ok && n == 1 {
+		return []slot{s}, nil // it came with the footer
+	}
 	frames := x.Frames(chunk, first*regionSize, n*regionSize)
 	pos, size := chunks.Span(frames)
 	run := make([]slot, n)
@@ -189,13 +192,55 @@ func (o *objects) index(ctx context.Context, at snapshots.Location) (x *chunks.I
 	ctx, cancel := o.store.during(ctx)
 	defer cancel()
 	err = shared(ctx, o.cache.indexes, key, &x, func(ctx context.Context) (x *chunks.Index, err error) {
+		read := &reading{patient: o.store}
 		err = proven(ctx, func() error {
-			x, err = snapshots.ReadIndex(ctx, o.store, at)
+			x, err = snapshots.ReadIndex(ctx, read, at)
 			return err
 		})
+		if err == nil && read.whole() {
+			o.keep(at, x, read.last.Body)
+		}
 		return x, err
 	})
 	return x, err
+}
+
+// reading is the store, remembering its last answer.
+type reading struct {
+	*patient
+	last swift.Object
+}
+
+func (r *reading) Get(ctx context.Context, container, name string, o swift.GetOptions) (obj swift.Object, err error) {
+	r.last, err = r.patient.Get(ctx, container, name, o)
+	return r.last, err
+}
+
+// whole reports whether the last answer was all of an object.
+func (r *reading) whole() bool { return int64(len(r.last.Body)) == r.last.Size }
+
+// keep puts the slots of a small object, which came along with its footer, into
+// the cache. One that is damaged is left to the read that needs it.
+func (o *objects) keep(at snapshots.Location, x *chunks.Index, body []byte) {
+	room := uint32(2 * regionSize)
+	for _, chunk := range x.Chunks() {
+		frames := x.Frames(chunk, 0, chunks.Size)
+		for _, f := range frames {
+			if f.Len > room { // small only as it is stored
+				return
+			}
+			room -= f.Len
+		}
+		run := make([]slot, regions)
+		if decode(x, frames, body, 0, 0, run) != nil {
+			return
+		}
+		for region, s := range run {
+			if len(s) > 0 {
+				o.cache.slots.Add(slotKey(at, chunk, uint32(region)), s)
+			}
+		}
+	}
 }
 
 // proven runs read again when its bytes fail their checksums, since they may have

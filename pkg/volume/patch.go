@@ -3,13 +3,15 @@ package volume
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 )
 
-// patch returns what a chunk's patch holds: what changed, and for a merge what
-// its older patches hold besides. Zeros are only said where they hide something.
-func (u *upload) patch(ctx context.Context, w work) ([]chunks.Extent, error) {
+// patch returns what a chunk's new patch holds: what changed, and for a merge what
+// its older patches hold besides; w.entry is left with what the new patch goes on
+// top of. Zeros are only said where they hide something.
+func (u *upload) patch(ctx context.Context, w *work) ([]chunks.Extent, error) {
 	if w.kind == merge {
 		return u.merged(ctx, w)
 	}
@@ -18,7 +20,7 @@ func (u *upload) patch(ctx context.Context, w work) ([]chunks.Extent, error) {
 	for _, e := range w.changed {
 		s := span{e.Off - w.start(), e.Off + e.Len - w.start()}
 		if e.Zero {
-			extents = appendZeros(extents, w, s)
+			extents = appendZeros(extents, *w, s)
 			continue
 		}
 		data := room[:e.Len]
@@ -26,25 +28,22 @@ func (u *upload) patch(ctx context.Context, w work) ([]chunks.Extent, error) {
 		if err := u.try(ctx, func() error { return u.layer.ReadAt(ctx, data, e.Off) }); err != nil {
 			return nil, err
 		}
-		extents = appendData(extents, w, s, data)
+		extents = appendData(extents, *w, s, data)
 	}
 	return extents, nil
 }
 
 // merged returns the patches of a chunk and what changed as one patch.
-func (u *upload) merged(ctx context.Context, w work) ([]chunks.Extent, error) {
+func (u *upload) merged(ctx context.Context, w *work) ([]chunks.Extent, error) {
 	whole := span{0, chunks.Size}
-	data := buffers.Get().([]byte)
-	defer buffers.Put(data)
-	var rest spans
-	err := u.try(ctx, func() (err error) {
-		rest, err = u.objects.overlay(ctx, window{w.chunk, whole, data}, w.entry.Patches)
-		return err
-	})
+	buffer := buffers.Get().(*[chunks.Size]byte)
+	defer buffers.Put(buffer)
+	data := buffer[:]
+	rest, err := u.older(ctx, w, window{w.chunk, whole, data})
 	if err != nil {
 		return nil, err
 	}
-	if err := u.paint(ctx, w, data); err != nil {
+	if err := u.paint(ctx, *w, data); err != nil {
 		return nil, err
 	}
 	for _, e := range w.changed {
@@ -54,15 +53,37 @@ func (u *upload) merged(ctx context.Context, w work) ([]chunks.Extent, error) {
 	for _, s := range rest {
 		held = held.remove(s)
 	}
-	w.entry.Patches = nil // what they hold is in data
 	var extents []chunks.Extent
 	for _, s := range held {
-		extents = appendData(extents, w, s, data[s.from:s.to])
+		extents = appendData(extents, *w, s, data[s.from:s.to])
 	}
 	for i := range extents {
 		extents[i].Data = bytes.Clone(extents[i].Data)
 	}
 	return extents, nil
+}
+
+// older makes win what the patches of a chunk hold, takes them off w.entry and
+// returns the rest. One that is damaged, and those before it, stay: what they
+// hold of the chunk may be lost, but what is new can still be stored.
+func (u *upload) older(ctx context.Context, w *work, win window) (spans, error) {
+	patches := w.entry.Patches
+	for keep := 0; ; keep++ {
+		var rest spans
+		overlay := func() (err error) {
+			rest, err = u.objects.overlay(ctx, win, patches[keep:])
+			return err
+		}
+		attempt := u.patiently
+		if keep == len(patches)-1 { // the table has no place for one more
+			attempt = u.try
+		}
+		err := attempt(ctx, overlay)
+		if !errors.Is(err, ErrDamaged) {
+			w.entry.Patches = patches[:keep]
+			return rest, err
+		}
+	}
 }
 
 // appendData appends what data, the bytes s of the chunk, says. Blocks of zeros

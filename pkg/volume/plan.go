@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
@@ -63,7 +64,7 @@ func (u *upload) plan(ctx context.Context, chunk uint64) (work, error) {
 		return w, nil
 	case w.bytes < chunks.Size/2:
 		w.kind = merge
-		err = u.try(ctx, func() error { return u.addPatched(ctx, &w) })
+		err = u.addPatched(ctx, &w)
 	}
 	if w.bytes >= chunks.Size/2 {
 		w.kind = rewrite
@@ -75,7 +76,14 @@ func (u *upload) plan(ctx context.Context, chunk uint64) (work, error) {
 func (u *upload) addPatched(ctx context.Context, w *work) error {
 	held := int64(0)
 	for _, ref := range w.entry.Patches {
-		x, err := u.objects.index(ctx, ref.Location())
+		var x *chunks.Index
+		err := u.patiently(ctx, func() (err error) {
+			x, err = u.objects.index(ctx, ref.Location())
+			return err
+		})
+		if errors.Is(err, ErrDamaged) {
+			continue // it will not be merged
+		}
 		if err != nil {
 			return err
 		}

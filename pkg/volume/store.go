@@ -11,13 +11,14 @@ import (
 )
 
 // buffers are as large as a chunk; what they hold is arbitrary.
-var buffers = sync.Pool{New: func() any { return make([]byte, chunks.Size) }}
+var buffers = sync.Pool{New: func() any { return new([chunks.Size]byte) }}
 
 // rewrite stores a chunk anew. One whose older data is damaged gets a patch: what
 // is whole stays readable, and new data does not wait for old.
 func (u *upload) rewrite(ctx context.Context, w work) error {
-	data := buffers.Get().([]byte)
-	defer buffers.Put(data)
+	buffer := buffers.Get().(*[chunks.Size]byte)
+	defer buffers.Put(buffer)
+	data := buffer[:]
 	var changed int64
 	for _, e := range w.changed {
 		changed += e.Len
@@ -82,16 +83,15 @@ func (u *upload) paint(ctx context.Context, w work, data []byte) error {
 // pack stores the patches of some chunks, usually in one pack.
 func (u *upload) pack(ctx context.Context, batch []work) error {
 	var all []chunks.Extent
-	for _, w := range batch {
+	for i := range batch {
+		w := &batch[i]
 		extents, err := u.patch(ctx, w)
 		if err != nil {
 			return err
 		}
-		switch {
-		case len(extents) > 0:
-			all = append(all, extents...)
-		case w.kind == merge: // patches that hold nothing but zeros over no base
-			u.set(w.chunk, snapshots.Entry{Base: w.entry.Base})
+		all = append(all, extents...)
+		if len(extents) == 0 && w.kind == merge { // nothing but zeros over nothing
+			u.set(w.chunk, w.entry)
 		}
 	}
 	byChunk := func(w work, chunk uint64) int { return int(w.chunk) - int(chunk) }
@@ -110,11 +110,8 @@ func (u *upload) pack(ctx context.Context, batch []work) error {
 				continue
 			}
 			n, _ := slices.BinarySearchFunc(batch, e.Chunk, byChunk)
-			w := batch[n]
-			if w.kind == merge {
-				w.entry.Patches = nil
-			}
-			u.set(e.Chunk, snapshots.Entry{Base: w.entry.Base, Patches: append(slices.Clip(w.entry.Patches), ref)})
+			older := batch[n].entry
+			u.set(e.Chunk, snapshots.Entry{Base: older.Base, Patches: append(slices.Clip(older.Patches), ref)})
 		}
 	}
 	return nil

@@ -124,6 +124,23 @@ func TestReadsAreShared(t *testing.T) {
 	}
 }
 
+// A small object is read whole, with its footer.
+func TestSmallObjectsTakeOneGet(t *testing.T) {
+	r := newRig(t, 64*mib, nil)
+	for i := range int64(8) {
+		r.write(i*8*mib+i*mib, noise(uint64(i), 4096))
+	}
+	r.head = r.close()
+	r.nextEpoch()
+	r.store.reset()
+	for i := range int64(8) {
+		r.want(i*8*mib+i*mib, noise(uint64(i), 4096))
+	}
+	if gets := r.store.got(); len(gets) != 1 {
+		t.Errorf("8 blocks of one pack of 32 KiB: %v", gets)
+	}
+}
+
 // data keeps the names of chunks and packs.
 func data(names []string) (kept []string) {
 	for _, n := range names {

@@ -312,6 +312,6 @@ func (v *Volume) Stats() Stats {
 		Fetches: v.objects.store.gets.Load(),
 		Fetched: v.objects.store.bytes.Load(),
 	}
-	s.PublishedAt, s.Failing, s.FailingFrom = v.publisher.health.get()
+	s.PublishedAt, s.FailingFrom, s.Failing = v.publisher.health.get()
 	return s
 }
