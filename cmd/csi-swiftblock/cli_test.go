@@ -249,6 +249,18 @@ func TestRefusals(t *testing.T) {
 	a.refused("come from one volume or image", "snapshot", "diff", "one", "two")
 }
 
+// A command that does not exist is an error, not a page of help.
+func TestUnknownCommand(t *testing.T) {
+	for _, args := range [][]string{{"lst"}, {"volume", "lst"}, {"image", "improt"}} {
+		c := root()
+		c.SetArgs(args)
+		c.SetOut(io.Discard)
+		if err := c.Execute(); err == nil || !strings.Contains(err.Error(), "unknown command") {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	a := newAdmin(t)
 	var v volumeView

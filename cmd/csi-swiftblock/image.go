@@ -17,9 +17,8 @@ import (
 )
 
 func imageCommand() *cobra.Command {
-	c := &cobra.Command{Use: "image", Short: "Make volumes of disk images, and disk images of volumes", Args: cobra.NoArgs}
-	c.AddCommand(imageImportCommand(), imageAbortCommand(), imageExportCommand())
-	return c
+	return group("image", "Make volumes of disk images, and disk images of volumes",
+		imageImportCommand(), imageAbortCommand(), imageExportCommand())
 }
 
 // stdio stands for standard input or output as a file.
@@ -51,7 +50,7 @@ Any number of volumes can then be made from it without copying.`,
 			if config.Size, err = parseSize(size); err != nil {
 				return err
 			}
-			if config.Image, err = openImage(c.InOrStdin(), args[0], config.Size); err != nil {
+			if config.Image, err = openImage(c.Context(), c.InOrStdin(), args[0], config.Size); err != nil {
 				return err
 			}
 			defer config.Image.Close()
@@ -83,14 +82,39 @@ Any number of volumes can then be made from it without copying.`,
 }
 
 // openImage opens a file, or takes standard input for a raw image of that size.
-func openImage(stdin io.Reader, path string, size int64) (*image.Image, error) {
+func openImage(ctx context.Context, stdin io.Reader, path string, size int64) (*image.Image, error) {
 	if path != stdio {
 		return image.Open(path)
 	}
 	if size == 0 {
 		return nil, errors.New("how large is the image? A pipe does not tell: give its exact size by --size, in bytes or as in 20Gi")
 	}
-	return image.OpenStream(stdin, "standard input", size)
+	return image.OpenStream(interruptible{ctx, stdin}, "standard input", size)
+}
+
+// interruptible ends reads with a context; the one under way is left behind, as
+// a read of a pipe cannot be ended.
+type interruptible struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := r.Reader.Read(p)
+		done <- result{n, err}
+	}()
+	select {
+	case read := <-done:
+		return read.n, read.err
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
 }
 
 // importView is what `image import` prints.

@@ -23,6 +23,17 @@ func main() {
 	}
 }
 
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short,
+		Args: cobra.NoArgs, // says that a command is unknown
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(commands...)
+	return c
+}
+
 func root() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "csi-swiftblock",

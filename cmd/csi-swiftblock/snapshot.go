@@ -13,13 +13,8 @@ import (
 )
 
 func snapshotCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "snapshot",
-		Short: "Take, list, compare and delete snapshots",
-		Args:  cobra.NoArgs,
-	}
-	c.AddCommand(snapshotCreateCommand(), snapshotListCommand(), snapshotDiffCommand(), snapshotRemoveCommand())
-	return c
+	return group("snapshot", "Take, list, compare and delete snapshots",
+		snapshotCreateCommand(), snapshotListCommand(), snapshotDiffCommand(), snapshotRemoveCommand())
 }
 
 // snapshotView is a snapshot as the commands show it.

@@ -16,13 +16,8 @@ import (
 )
 
 func volumeCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "volume",
-		Short: "Make, list, grow and delete volumes",
-		Args:  cobra.NoArgs,
-	}
-	c.AddCommand(volumeCreateCommand(), volumeListCommand(), volumeInspectCommand(), volumeExpandCommand(), volumeRemoveCommand())
-	return c
+	return group("volume", "Make, list, grow and delete volumes",
+		volumeCreateCommand(), volumeListCommand(), volumeInspectCommand(), volumeExpandCommand(), volumeRemoveCommand())
 }
 
 func volumeCreateCommand() *cobra.Command {

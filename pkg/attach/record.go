@@ -68,7 +68,7 @@ type folder string
 func (f folder) recordPath() string            { return filepath.Join(string(f), "record.json") }
 func (f folder) headPath() string              { return filepath.Join(string(f), "head") }
 func (f folder) journal(e ident.Epoch) string  { return filepath.Join(string(f), e.String()) }
-func (f folder) lostPath(e ident.Epoch) string { return filepath.Join(string(f), "lost-"+e.String()) }
+func (f folder) lostPath(e ident.Epoch) string { return filepath.Join(string(f), lostPrefix+e.String()) }
 
 // load reads the record; nil if there is none.
 func (f folder) load() (*record, error) {

@@ -210,7 +210,7 @@ func (i *importer) storeChunks(ctx context.Context, gen uint64) error {
 	earlier := newLeftovers(i.config.Store, i.target)
 	next := uint64(0) // chunks before it are under way, or zeros
 	for j, err := range i.jobs() {
-		if err == nil {
+		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		if err == nil {
@@ -263,6 +263,12 @@ func (i *importer) jobs() func(func(job, error) bool) {
 				j.chunk = chunk
 				j.parts = append(j.parts, Span{off, n})
 				s = Span{s.Off + n, s.Len - n}
+				if off+n == chunks.Size { // nothing to wait for: of a stream the next span may take long
+					if !yield(j, nil) {
+						return
+					}
+					j.parts = nil
+				}
 			}
 		}
 		if len(j.parts) > 0 {
