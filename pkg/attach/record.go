@@ -65,10 +65,12 @@ func (r *record) iqn() string {
 //	lost-<epoch>/ a journal whose epoch was ended without it; kept for the administrator
 type folder string
 
-func (f folder) recordPath() string            { return filepath.Join(string(f), "record.json") }
-func (f folder) headPath() string              { return filepath.Join(string(f), "head") }
-func (f folder) journal(e ident.Epoch) string  { return filepath.Join(string(f), e.String()) }
-func (f folder) lostPath(e ident.Epoch) string { return filepath.Join(string(f), lostPrefix+e.String()) }
+func (f folder) recordPath() string           { return filepath.Join(string(f), "record.json") }
+func (f folder) headPath() string             { return filepath.Join(string(f), "head") }
+func (f folder) journal(e ident.Epoch) string { return filepath.Join(string(f), e.String()) }
+func (f folder) lostPath(e ident.Epoch) string {
+	return filepath.Join(string(f), lostPrefix+e.String())
+}
 
 // load reads the record; nil if there is none.
 func (f folder) load() (*record, error) {
