@@ -2,7 +2,7 @@ package disk
 
 import "context"
 
-// compareAndWrite is COMPARE AND WRITE (SBC-3 §5.2): the first half of the
+// compareAndWrite is COMPARE AND WRITE (SBC-3): the first half of the
 // data-out is what the blocks must hold, the second half is what they get. No
 // other write comes between.
 func compareAndWrite(ctx context.Context, u *Unit, c *Command) error {
@@ -34,7 +34,7 @@ func compareAndWrite(ctx context.Context, u *Unit, c *Command) error {
 	})
 }
 
-// orWrite is ORWRITE(16) (SBC-3 §5.7), in its basic form.
+// orWrite is ORWRITE(16) (SBC-3), in its basic form.
 func orWrite(ctx context.Context, u *Unit, c *Command) error {
 	off, n, err := u.transferSpan(c)
 	if err != nil || n == 0 {

@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 )
 
-// testUnit is TEST UNIT READY (SPC-4 §6.47).
+// testUnit is TEST UNIT READY (SPC-4).
 func testUnit(_ context.Context, u *Unit, c *Command) error {
 	_, err := u.control(c)
 	return err
 }
 
-// readCapacity10 is READ CAPACITY(10) (SBC-3 §5.15).
+// readCapacity10 is READ CAPACITY(10) (SBC-3).
 func readCapacity10(_ context.Context, u *Unit, c *Command) error {
 	data, err := u.control(c)
 	if err != nil {
@@ -20,7 +20,7 @@ func readCapacity10(_ context.Context, u *Unit, c *Command) error {
 	return c.reply(data[:8], 8)
 }
 
-// readCapacity16 is READ CAPACITY(16) (SBC-3 §5.16).
+// readCapacity16 is READ CAPACITY(16) (SBC-3).
 func readCapacity16(_ context.Context, u *Unit, c *Command) error {
 	if c.CDB[14]&1 == 0 && binary.BigEndian.Uint64(c.CDB[2:]) != 0 {
 		return errField // an address without PMI
@@ -33,7 +33,7 @@ func readCapacity16(_ context.Context, u *Unit, c *Command) error {
 	return c.reply(data, int(binary.BigEndian.Uint32(c.CDB[10:])))
 }
 
-// lbaStatus is GET LBA STATUS (SBC-3 §5.4). A Device does not tell what it
+// lbaStatus is GET LBA STATUS (SBC-3). A Device does not tell what it
 // stores, so all blocks count as mapped, which the standard allows.
 func lbaStatus(_ context.Context, u *Unit, c *Command) error {
 	lba, allocation := c.extent() // the allocation length is where others have blocks
@@ -48,11 +48,11 @@ func lbaStatus(_ context.Context, u *Unit, c *Command) error {
 	return c.reply(data, int(allocation))
 }
 
-// startStop is START STOP UNIT (SBC-3 §5.20): there is nothing to stop, and
+// startStop is START STOP UNIT (SBC-3): there is nothing to stop, and
 // nothing to eject.
 func startStop(context.Context, *Unit, *Command) error { return nil }
 
-// sendDiagnostic is SEND DIAGNOSTIC (SPC-4 §6.40): the default self-test.
+// sendDiagnostic is SEND DIAGNOSTIC (SPC-4): the default self-test.
 func sendDiagnostic(_ context.Context, _ *Unit, c *Command) error {
 	if c.CDB[1]&0x04 == 0 {
 		return errField
@@ -60,11 +60,11 @@ func sendDiagnostic(_ context.Context, _ *Unit, c *Command) error {
 	return nil
 }
 
-// preventAllow is PREVENT ALLOW MEDIUM REMOVAL (SBC-3 §5.8): the medium cannot
+// preventAllow is PREVENT ALLOW MEDIUM REMOVAL (SBC-3): the medium cannot
 // be removed anyway.
 func preventAllow(context.Context, *Unit, *Command) error { return nil }
 
-// requestSense is REQUEST SENSE (SPC-4 §6.39): sense data come with the status,
+// requestSense is REQUEST SENSE (SPC-4): sense data come with the status,
 // so all that is left to ask for is a unit attention.
 func requestSense(_ context.Context, u *Unit, c *Command) error {
 	if c.CDB[1]&1 != 0 {

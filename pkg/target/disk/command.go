@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// Status of a command (SAM-5 §5.3).
+// Status of a command (SAM-5).
 type Status byte
 
 // Statuses that a unit answers with.
@@ -60,7 +60,7 @@ func (c *Command) name() string {
 	return fmt.Sprintf("operation %#02x", c.CDB[0])
 }
 
-// group is the length code of an operation code (SPC-4 §4.2.5.1).
+// group is the length code of an operation code (SPC-4).
 func group(code byte) byte { return code >> 5 }
 
 // cdbLen is the length of the CDB of an operation code.

@@ -31,9 +31,8 @@ const (
 	physicalSize     = BlockSize << physicalExponent
 )
 
-// naa is the 60-bit value of the locally assigned NAA designator (SPC-4
-// §7.8.6.6.4) of a volume: its first 15 hexadecimal digits, or those of its
-// hash if it is no hexadecimal number.
+// naa is the 60-bit value of the locally assigned NAA designator (SPC-4) of
+// a volume: its first 15 hexadecimal digits, or those of its hash if it is no hexadecimal number.
 func naa(volume string) uint64 {
 	b, err := hex.DecodeString(volume)
 	if err != nil || len(b) < 8 {
@@ -43,7 +42,7 @@ func naa(volume string) uint64 {
 	return binary.BigEndian.Uint64(b) >> 4
 }
 
-// inquiry is INQUIRY (SPC-4 §6.6).
+// inquiry is INQUIRY (SPC-4).
 func inquiry(_ context.Context, u *Unit, c *Command) error {
 	allocation := int(binary.BigEndian.Uint16(c.CDB[3:]))
 	page := c.CDB[2]
@@ -82,14 +81,14 @@ func inquiry(_ context.Context, u *Unit, c *Command) error {
 	return c.reply(data, allocation)
 }
 
-// t10Designator is the vendor identification designator (SPC-4 §7.8.6.4), which
-// holds the volume's whole identity.
+// t10Designator is the vendor identification designator (SPC-4), which holds
+// the volume's whole identity.
 func (u *Unit) t10Designator() []byte {
 	id := Vendor + u.volume
 	return append([]byte{0x02, 0x01, 0, byte(len(id))}, id...)
 }
 
-// limits is page B0h without its header (SBC-3 §6.5.3).
+// limits is page B0h without its header (SBC-3).
 func limits() []byte {
 	b := make([]byte, 0x3c)
 	b[1] = maxCompareAndWrite
@@ -104,7 +103,7 @@ func limits() []byte {
 	return b
 }
 
-// reportLUNs is REPORT LUNS (SPC-4 §6.33).
+// reportLUNs is REPORT LUNS (SPC-4).
 func reportLUNs(_ context.Context, u *Unit, c *Command) error {
 	allocation := binary.BigEndian.Uint32(c.CDB[6:])
 	if allocation < 16 {

@@ -5,7 +5,7 @@ import (
 	"context"
 )
 
-// read is READ(6), (10), (12) and (16) (SBC-3 §5.7 ff.).
+// read is READ(6), (10), (12) and (16) (SBC-3).
 func read(ctx context.Context, u *Unit, c *Command) error {
 	off, n, err := u.transferSpan(c)
 	if err != nil || n == 0 {
@@ -27,7 +27,7 @@ func read(ctx context.Context, u *Unit, c *Command) error {
 	return nil
 }
 
-// write is WRITE(6), (10), (12) and (16) (SBC-3 §5.32 ff.). Of a command whose
+// write is WRITE(6), (10), (12) and (16) (SBC-3). Of a command whose
 // expected length is too short, the whole blocks that came are written.
 func write(ctx context.Context, u *Unit, c *Command) error {
 	off, n, err := u.transferSpan(c)
@@ -41,7 +41,7 @@ func write(ctx context.Context, u *Unit, c *Command) error {
 	return u.store(ctx, wholeBlocks(p), off, c.fua())
 }
 
-// synchronize is SYNCHRONIZE CACHE(10) and (16) (SBC-3 §5.22). The whole device
+// synchronize is SYNCHRONIZE CACHE(10) and (16) (SBC-3). The whole device
 // is flushed, and before IMMED too: an early GOOD would promise what may fail.
 func synchronize(ctx context.Context, u *Unit, c *Command) error {
 	lba, blocks := c.extent()

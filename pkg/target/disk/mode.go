@@ -8,7 +8,7 @@ import (
 	"github.com/gostor/gotgt/pkg/scsi"
 )
 
-// Mode pages (SPC-4 §7.5, SBC-3 §6.4), without the two bytes of their header:
+// Mode pages (SPC-4, SBC-3), without the two bytes of their header:
 // the current values, followed by the mask of what MODE SELECT can change, as
 // gotgt wants them.
 const (
@@ -40,8 +40,7 @@ func setWriteCache(on bool) func(*api.SCSILu) {
 	}
 }
 
-// blockDescriptor is the short LBA mode parameter block descriptor (SBC-3
-// §6.4.2.2).
+// blockDescriptor is the short LBA mode parameter block descriptor (SBC-3).
 func blockDescriptor(bytes int64) []byte {
 	b := make([]byte, 8)
 	binary.BigEndian.PutUint32(b, uint32(min(bytes/BlockSize, 1<<32-1)))
@@ -52,7 +51,7 @@ func blockDescriptor(bytes int64) []byte {
 // Values of the page control field of MODE SENSE.
 const pageDefaults = 2
 
-// modeSense is MODE SENSE(6) and (10) (SPC-4 §6.11 f.).
+// modeSense is MODE SENSE(6) and (10) (SPC-4).
 func modeSense(_ context.Context, u *Unit, c *Command) error {
 	data, err := u.control(c)
 	if err != nil {
@@ -83,7 +82,7 @@ func showDefaultCache(data []byte, six bool) {
 	}
 }
 
-// modeSelect is MODE SELECT(6) and (10) (SPC-4 §6.9 f.). Only WCE can be
+// modeSelect is MODE SELECT(6) and (10) (SPC-4). Only WCE can be
 // changed; a list that would change anything else is refused as a whole.
 func modeSelect(ctx context.Context, u *Unit, c *Command) error {
 	if c.CDB[1]&1 != 0 {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Reporting options of REPORT SUPPORTED OPERATION CODES (SPC-4 §6.35.1).
+// Reporting options of REPORT SUPPORTED OPERATION CODES (SPC-4).
 const (
 	reportAll    = 0
 	reportCode   = 1 // by operation code, which has no service actions

@@ -7,7 +7,7 @@ import (
 )
 
 // class is what an operation does to the medium: it decides over unit
-// attentions, write protection and reservations (SPC-4 §5.13.1, SBC-3 §4.17).
+// attentions, write protection and reservations (SPC-4, SBC-3).
 type class byte
 
 const (
@@ -22,7 +22,7 @@ const (
 // operation is a command of the unit.
 type operation struct {
 	name string
-	// usage is the CDB usage data (SPC-4 §6.35.3): the bits of a CDB that are
+	// usage is the CDB usage data (SPC-4): the bits of a CDB that are
 	// looked at. Byte 0 is the operation code; any other bit that is set is an
 	// invalid field. Its length is the length of the CDB.
 	usage []byte

@@ -15,7 +15,7 @@ var (
 	attentionRemoved   = sense(scsi.UNIT_ATTENTION, ascRegistrationsPreempted)
 )
 
-// persistOut is PERSISTENT RESERVE OUT (SPC-4 §6.16). Its parameter list:
+// persistOut is PERSISTENT RESERVE OUT (SPC-4). Its parameter list:
 //
 //	0 reservation key   8 service action reservation key   20 SPEC_I_PT, ALL_TG_PT, APTPL
 func persistOut(ctx context.Context, u *Unit, c *Command) error {
@@ -89,7 +89,7 @@ func (o *persistAction) run(action byte) ([]Nexus, error) {
 	return o.preempt()
 }
 
-// register is REGISTER and REGISTER AND IGNORE EXISTING KEY (SPC-4 §5.13.7).
+// register is REGISTER and REGISTER AND IGNORE EXISTING KEY (SPC-4).
 func (o *persistAction) register(registered bool) error {
 	r := o.r
 	switch {
@@ -117,7 +117,7 @@ func (o *persistAction) register(registered bool) error {
 	return nil
 }
 
-// reserve is RESERVE (SPC-4 §5.13.9).
+// reserve is RESERVE (SPC-4).
 func (o *persistAction) reserve() error {
 	if o.scope != scsi.PR_LU_SCOPE || !validKind(o.kind) {
 		return errField
@@ -133,7 +133,7 @@ func (o *persistAction) reserve() error {
 	return nil
 }
 
-// release is RELEASE (SPC-4 §5.13.11.2).
+// release is RELEASE (SPC-4).
 func (o *persistAction) release() error {
 	r := o.r
 	if !r.holds(o.nexus) {
@@ -149,7 +149,7 @@ func (o *persistAction) release() error {
 	return nil
 }
 
-// clear is CLEAR (SPC-4 §5.13.11.6).
+// clear is CLEAR (SPC-4).
 func (o *persistAction) clear() {
 	o.alert(attentionPreempted, o.r.registrants())
 	o.r.keys = nil
@@ -157,7 +157,7 @@ func (o *persistAction) clear() {
 	o.r.generation++
 }
 
-// preempt is PREEMPT and PREEMPT AND ABORT (SPC-4 §5.13.11.4).
+// preempt is PREEMPT and PREEMPT AND ABORT (SPC-4).
 func (o *persistAction) preempt() ([]Nexus, error) {
 	r := o.r
 	all := r.holder != nil && allRegistrants(r.kind) && o.newKey == 0
@@ -203,7 +203,7 @@ func (o *persistAction) alert(e *senseError, list []Nexus) {
 	o.unit.alert(e, func(n Nexus) bool { return chosen[n] })
 }
 
-// persistIn is PERSISTENT RESERVE IN (SPC-4 §6.15).
+// persistIn is PERSISTENT RESERVE IN (SPC-4).
 func persistIn(_ context.Context, u *Unit, c *Command) error {
 	allocation := int(binary.BigEndian.Uint16(c.CDB[7:]))
 	r := &u.reservation
@@ -237,7 +237,7 @@ func persistIn(_ context.Context, u *Unit, c *Command) error {
 }
 
 // status is a full status descriptor with the iSCSI TransportID of a nexus
-// (SPC-4 §6.15.5, §7.6.4.6). r is locked.
+// (SPC-4). r is locked.
 func (r *reservation) status(n Nexus) []byte {
 	name := fmt.Appendf(nil, "%s,i,0x%012x\x00", n.Name, n.ISID)
 	name = append(name, make([]byte, -len(name)&3)...)

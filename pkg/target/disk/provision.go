@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 )
 
-// unmap is UNMAP (SBC-3 §5.28). All descriptors are checked before the first is
+// unmap is UNMAP (SBC-3). All descriptors are checked before the first is
 // carried out.
 //
 //	0 length, not counting these two bytes    2 length of the descriptors    8 descriptors:
@@ -50,7 +50,7 @@ func unmap(ctx context.Context, u *Unit, c *Command) error {
 // patternBuffer is how much of a repeated block is written at once, in bytes.
 const patternBuffer = 256 << 10
 
-// writeSame is WRITE SAME(10) and (16) (SBC-3 §5.42 f.).
+// writeSame is WRITE SAME(10) and (16) (SBC-3).
 func writeSame(ctx context.Context, u *Unit, c *Command) error {
 	lba, blocks := c.extent()
 	off, n, err := u.span(lba, blocks)

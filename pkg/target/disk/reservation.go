@@ -11,7 +11,7 @@ import (
 	"github.com/gostor/gotgt/pkg/scsi"
 )
 
-// reservation is who may use a unit: persistent reservations (SPC-4 §5.13), or
+// reservation is who may use a unit: persistent reservations (SPC-4), or
 // the legacy RESERVE(6) of SPC-2, which exclude each other. It lives as long as
 // the unit; persistence through power loss (APTPL) is not offered.
 type reservation struct {
@@ -120,7 +120,7 @@ func (r *reservation) registrants() []Nexus {
 	return all
 }
 
-// reserve6 is RESERVE(6) (SPC-2 §7.21).
+// reserve6 is RESERVE(6) (SPC-2).
 func reserve6(_ context.Context, u *Unit, c *Command) error {
 	r := &u.reservation
 	r.mu.Lock()
@@ -134,7 +134,7 @@ func reserve6(_ context.Context, u *Unit, c *Command) error {
 	return nil
 }
 
-// release6 is RELEASE(6) (SPC-2 §7.17); it is no error to hold nothing.
+// release6 is RELEASE(6) (SPC-2); it is no error to hold nothing.
 func release6(_ context.Context, u *Unit, c *Command) error {
 	u.reservation.nexusLost(c.Nexus)
 	return nil

@@ -59,7 +59,7 @@ func registered(t *testing.T) *bench {
 	return b
 }
 
-// What each type of reservation of alice's lets through (SPC-4 table 49): for
+// What each type of reservation of alice's lets through (SPC-4): for
 // bob registered, and for bob not registered.
 func TestReservationTypes(t *testing.T) {
 	type access struct{ read, write bool }

@@ -9,7 +9,7 @@ import (
 	"github.com/gostor/gotgt/pkg/scsi"
 )
 
-// senseError is the reason of a CHECK CONDITION (SPC-4 §4.5).
+// senseError is the reason of a CHECK CONDITION (SPC-4).
 type senseError struct {
 	key  byte
 	code scsi.SCSISubError
@@ -84,7 +84,7 @@ func deviceFailed(err error, damage *senseError) error {
 	return &deviceError{errUnavailable, err}
 }
 
-// senseLen is the length of fixed format sense data (SPC-4 §4.5.3).
+// senseLen is the length of fixed format sense data (SPC-4).
 const senseLen = 18
 
 // testUnitReady is the CDB that sense data are built for: gotgt cuts them to

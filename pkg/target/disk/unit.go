@@ -88,7 +88,7 @@ func (u *Unit) drop(n Nexus) {
 	delete(u.nexuses, n)
 }
 
-// Reset is a logical unit reset (SAM-5 §6.3.3) on behalf of n.
+// Reset is a logical unit reset (SAM-5) on behalf of n.
 func (u *Unit) Reset(n Nexus) {
 	u.reservation.reset()
 	u.writeCache.Store(true)
@@ -96,7 +96,7 @@ func (u *Unit) Reset(n Nexus) {
 	u.alert(sense(scsi.UNIT_ATTENTION, ascDeviceReset), func(other Nexus) bool { return other != n })
 }
 
-// TasksCleared tells the nexuses other than n that theirs were (SAM-5 §5.8).
+// TasksCleared tells the nexuses other than n that theirs were (SAM-5).
 func (u *Unit) TasksCleared(n Nexus) {
 	u.alert(sense(scsi.UNIT_ATTENTION, scsi.ASC_CMDS_CLEARED_BY_ANOTHER_INI),
 		func(other Nexus) bool { return other != n })

@@ -40,8 +40,8 @@ func (us *Units) All(f func(*Unit)) {
 	}
 }
 
-// Find returns the unit that an 8-byte logical unit number stands for (SAM-5
-// §4.7): peripheral device or flat space addressing of one level. It returns
+// Find returns the unit that an 8-byte logical unit number stands for (SAM-5):
+// peripheral device or flat space addressing of one level. It returns
 // nil if there is none.
 func (us *Units) Find(lun uint64) *Unit {
 	method, number := lun>>62, lun>>48&0x3fff
@@ -68,8 +68,8 @@ func (us *Units) Execute(ctx context.Context, lun uint64, c *Command) {
 	}
 }
 
-// absent answers for a logical unit that does not exist (SPC-4 §6.6.2, SAM-5
-// §5.11): what can be asked of it is that it does not exist, and what does.
+// absent answers for a logical unit that does not exist (SPC-4,
+// SAM-5): what can be asked of it is that it does not exist, and what does.
 func (us *Units) absent(c *Command) error {
 	o, err := find(&c.CDB)
 	if err != nil || o.class != informs || !o.allows(&c.CDB) {

@@ -5,14 +5,14 @@ import (
 	"context"
 )
 
-// Values of the BYTCHK field (SBC-3 §5.29).
+// Values of the BYTCHK field (SBC-3).
 const (
 	checkMedium = 0 // the blocks can be read
 	checkData   = 1 // they are the data-out
 	checkBlock  = 3 // each is the one block of data-out
 )
 
-// verify is VERIFY(10), (12) and (16) (SBC-3 §5.29 ff.).
+// verify is VERIFY(10), (12) and (16) (SBC-3).
 func verify(ctx context.Context, u *Unit, c *Command) error {
 	lba, blocks := c.extent()
 	off, n, err := u.span(lba, blocks)
@@ -89,7 +89,7 @@ func differ(a, b []byte) int {
 	return -1
 }
 
-// writeAndVerify is WRITE AND VERIFY(10), (12) and (16) (SBC-3 §5.36 ff.).
+// writeAndVerify is WRITE AND VERIFY(10), (12) and (16) (SBC-3).
 func writeAndVerify(ctx context.Context, u *Unit, c *Command) error {
 	off, n, err := u.transferSpan(c)
 	if err != nil {
@@ -115,7 +115,7 @@ func writeAndVerify(ctx context.Context, u *Unit, c *Command) error {
 	})
 }
 
-// prefetch is PRE-FETCH(10) and (16) (SBC-3 §5.8 f.): a hint that nothing is
+// prefetch is PRE-FETCH(10) and (16) (SBC-3): a hint that nothing is
 // made of.
 func prefetch(_ context.Context, u *Unit, c *Command) error {
 	lba, blocks := c.extent()

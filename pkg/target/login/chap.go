@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// CHAP holds the credentials of a target (RFC 7143 §12.1). They are compared
+// CHAP holds the credentials of a target (RFC 7143 §12.1.3). They are compared
 // in constant time and never put into an error or a log.
 type CHAP struct {
 	// User and Secret are what the initiator proves; no User: no CHAP.
@@ -36,7 +36,7 @@ var algorithms = map[string]func() hash.Hash{
 
 const (
 	challengeLen = 32   // bytes that we send
-	maxBinary    = 1024 // bytes of a binary value (RFC 7143 §12.1.4)
+	maxBinary    = 1024 // bytes of a binary value (RFC 7143 §12.1.3)
 )
 
 // exchange is one run of CHAP: algorithm chosen, challenge sent, answered.

@@ -79,7 +79,7 @@ func TestDigestsFindFlippedBits(t *testing.T) {
 	}
 }
 
-// The digest of 32 zero bytes is in RFC 3720, appendix B.4: aa 36 91 8a.
+// The digest of 32 zero bytes is in RFC 7143, appendix A.4: aa 36 91 8a.
 func TestDigestIsCRC32C(t *testing.T) {
 	f := Frame{Data: make([]byte, 32)}
 	b := wire(&f, Digests{Data: true})

@@ -118,7 +118,7 @@ func (r *Reader) part(p []byte) error {
 }
 
 // checkDigest reads a digest and compares it; digests are little-endian
-// (RFC 7143 §11.2.3, example in appendix A.4 of RFC 3720).
+// (RFC 7143 §11.2.3, examples in appendix A.4).
 func (r *Reader) checkDigest(want uint32) error {
 	if _, err := io.ReadFull(r.src, r.tail[:4]); err != nil {
 		return noEOF(err)
