@@ -147,8 +147,13 @@ func powerLoss(t *testing.T, random *rand.Rand, steps int) (done bool) {
 func changes(ctx context.Context, f *File, want map[string]string) (done bool, next map[string]string) {
 	versions := map[string]Version{}
 	for _, c := range []struct{ verb, key, name string }{
-		{"create", "a", "1"}, {"create", "b", "2"}, {"update", "a", "3"}, {"delete", "b", ""},
-		{"create", "b", "4"}, {"update", "b", "5"}, {"delete", "a", ""},
+		{"create", "a", "1"},
+		{"create", "b", "2"},
+		{"update", "a", "3"},
+		{"delete", "b", ""},
+		{"create", "b", "4"},
+		{"update", "b", "5"},
+		{"delete", "a", ""},
 	} {
 		next = map[string]string{}
 		for k, v := range want {

@@ -290,7 +290,8 @@ func (e *export) publish(ctx context.Context, s ident.Snapshot, entries map[uint
 	}
 	if e.head != nil {
 		change.Parent = snapshots.Parent{Container: e.head.Container, Ref: snapshots.Ref{
-			Epoch: e.head.Epoch, Gen: e.head.Generation, Hash: snapshots.Hash(e.head.Hash)}}
+			Epoch: e.head.Epoch, Gen: e.head.Generation, Hash: snapshots.Hash(e.head.Hash),
+		}}
 	}
 	update, err := e.table.Update(ctx, change)
 	if err != nil {

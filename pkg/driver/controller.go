@@ -265,7 +265,8 @@ const maxPage = 1000
 func page[ID ~string](r interface {
 	GetStartingToken() string
 	GetMaxEntries() int32
-}, parse func(string) (ID, error)) (after ID, limit int, err error) {
+}, parse func(string) (ID, error),
+) (after ID, limit int, err error) {
 	if r.GetMaxEntries() < 0 {
 		return "", 0, invalid("max_entries", "is negative")
 	}

@@ -80,7 +80,8 @@ func report(r interface {
 	GetNode() string
 	GetJournal() string
 	GetRoot() *wire.Root
-}) (catalog.Report, error) {
+},
+) (catalog.Report, error) {
 	id, err := volumeID("volume", r.GetVolume())
 	if err != nil {
 		return catalog.Report{}, err

@@ -36,7 +36,8 @@ type lineage struct {
 // apply makes the next generation of l from changes and publishes it.
 func (l *lineage) apply(t interface {
 	Fatalf(string, ...any)
-}, store *memory, changes map[uint64]Entry) {
+}, store *memory, changes map[uint64]Entry,
+) {
 	l.gen++
 	c := Change{Origin: l.origin, Gen: l.gen, State: l.state, Entries: changes}
 	if l.root != nil {
@@ -60,7 +61,8 @@ func (l *lineage) apply(t interface {
 // check compares a table of l's newest root with the model.
 func (l *lineage) check(t interface {
 	Fatalf(string, ...any)
-}, table *Table) {
+}, table *Table,
+) {
 	got := make(map[uint64]Entry)
 	for e, err := range table.Entries(context.Background()) {
 		if err != nil {
