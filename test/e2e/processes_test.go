@@ -148,30 +148,30 @@ func (m *machine) kubelet(what string, call func(context.Context) error) {
 // volume is one volume's life through the CSI sockets.
 type volume struct {
 	*machine
-	id string
+	id, fsType string
 }
 
-func capability() *csi.VolumeCapability {
+func (v volume) capability() *csi.VolumeCapability {
 	return &csi.VolumeCapability{
-		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: "ext4"}},
+		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: v.fsType}},
 		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
 	}
 }
 
 // create makes a volume and publishes it to the node.
-func (m *machine) create(name string) volume {
+func (m *machine) create(name, fsType string) volume {
 	m.t.Helper()
-	v := volume{machine: m}
+	v := volume{machine: m, fsType: fsType}
 	m.kubelet("create", func(ctx context.Context) error {
 		answer, err := m.controller.CreateVolume(ctx, &csi.CreateVolumeRequest{
 			Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: 256 << 20},
-			VolumeCapabilities: []*csi.VolumeCapability{capability()}, Parameters: map[string]string{"journalSize": "512Mi"},
+			VolumeCapabilities: []*csi.VolumeCapability{v.capability()}, Parameters: map[string]string{"journalSize": "512Mi"},
 		})
 		v.id = answer.GetVolume().GetVolumeId()
 		return err
 	})
 	m.kubelet("publish", func(ctx context.Context) error {
-		_, err := m.controller.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{VolumeId: v.id, NodeId: nodeName, VolumeCapability: capability()})
+		_, err := m.controller.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{VolumeId: v.id, NodeId: nodeName, VolumeCapability: v.capability()})
 		return err
 	})
 	return v
@@ -194,7 +194,7 @@ func (v volume) staging() string { return v.path("staging-" + v.id) }
 func (v volume) pod() string     { return v.path("pod-" + v.id) }
 
 func (v volume) stage(ctx context.Context) error {
-	_, err := v.node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging(), VolumeCapability: capability()})
+	_, err := v.node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging(), VolumeCapability: v.capability()})
 	return err
 }
 
@@ -205,7 +205,7 @@ func (v volume) unstage(ctx context.Context) error {
 
 func (v volume) publish(ctx context.Context) error {
 	_, err := v.node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-		VolumeId: v.id, StagingTargetPath: v.staging(), TargetPath: v.pod(), VolumeCapability: capability(),
+		VolumeId: v.id, StagingTargetPath: v.staging(), TargetPath: v.pod(), VolumeCapability: v.capability(),
 	})
 	return err
 }

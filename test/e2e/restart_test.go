@@ -16,13 +16,20 @@ import (
 // to the new process. What was fsynced is there in every life, and nothing is
 // left at the end.
 func TestKilled(t *testing.T) {
-	for _, victims := range [][]string{{"node"}, {"export"}, {"export", "node"}} {
-		t.Run(strings.Join(victims, "+"), func(t *testing.T) {
+	for _, c := range []struct {
+		fsType  string
+		victims []string
+	}{
+		{"ext4", []string{"node"}},
+		{"ext4", []string{"export"}},
+		{"xfs", []string{"export", "node"}},
+	} {
+		t.Run(c.fsType+"-"+strings.Join(c.victims, "-"), func(t *testing.T) {
 			m := startMachine(t)
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
-			k := killer{machine: m, victims: victims, random: rand.New(rand.NewPCG(seed, 0))}
-			v := m.create("volume")
+			k := killer{machine: m, victims: c.victims, random: rand.New(rand.NewPCG(seed, 0))}
+			v := m.create("volume", c.fsType)
 			const lives = 4
 			for life := range lives {
 				k.during("stage", v.stage)
@@ -91,6 +98,7 @@ func (m *machine) nothingIsLeft(id string) {
 		"/sys/class/iscsi_session/session*",
 		"/etc/iscsi/nodes/*" + id + "*",
 		m.path("journals/*"),
+		m.path("journals/*/*"), // says what keeps the folder
 	} {
 		if found, err := filepath.Glob(pattern); err != nil || len(found) > 0 {
 			m.t.Errorf("left: %q, %v", found, err)
