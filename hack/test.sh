@@ -53,7 +53,7 @@ prove() {
 
 run() {
 	case $1 in
-	race) go vet ./... && gotest -race ./cmd/... ./pkg/... ;;
+	race) go vet ./... && gotest -race -timeout 20m ./cmd/... ./pkg/... ;;
 	swift)
 		# With -race as well, so that nothing is compiled again.
 		on_swift gotest -race -count=1 -run 'RealSwift|OnAStore|Kill' \
