@@ -58,10 +58,11 @@ demo_on_guest() {
 }
 
 demo_on_host() {
-	local mark="csi-swiftblock demo $$" status=0
+	local state=/var/lib/csi-swiftblock-demo mark="csi-swiftblock demo $$" status=0
 	pgrep -x iscsid >/dev/null || { iscsid --foreground & iscsid=$!; }
 	echo "$mark" >/dev/kmsg
-	env "${swift[@]}" bin/csi-swiftblock demo --state /var/lib/csi-swiftblock-demo || status=$?
+	env "${swift[@]}" bin/csi-swiftblock demo --state "$state" || status=$?
+	rmdir "$state" 2>/dev/null || true
 	dmesg | sed "1,/$mark/d" >"$logs/kernel.log"
 	return $status
 }
