@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+// leaveJournal makes the journal of a volume, with one write, as an export
+// process leaves it, and returns its name.
+func (a *admin) leaveJournal(volume ident.Volume, epoch ident.Epoch, prefix string, size, off int64, data []byte) string {
+	a.Helper()
+	folder := filepath.Join(a.dir, "state", string(volume))
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		a.Fatal(err)
+	}
+	j, err := delta.Create(delta.Config{
+		Dir: filepath.Join(folder, prefix+epoch.String()), SegmentSize: 1 << 20, Quota: 16 << 20, Prewrite: -1, AllowAnyFS: true,
+	}, delta.Identity{Volume: volume, Epoch: epoch}, delta.State{Size: size})
+	if err == nil {
+		err = j.Write(a.Context(), off, data, false)
+	}
+	if err == nil {
+		err = j.Close()
+	}
+	if err != nil {
+		a.Fatal(err)
+	}
+	return string(volume) + "/" + epoch.String()
+}
+
+// What a lost journal holds is listed, rescued over the version that it continued
+// and alone, and discarded; one that is not lost is left alone.
+func TestJournals(t *testing.T) {
+	a := newAdmin(t)
+	content := disk()
+	var v importView
+	a.json(&v, "image", "import", "--name", "v", a.file("disk.raw", content))
+	data := noise(9, 4096)
+	const off = 1 << 20
+	lost := a.leaveJournal(v.Volume, ident.NewEpoch(2), "lost-", v.Size, off, data)
+	live := a.leaveJournal(v.Volume, ident.NewEpoch(3), "", v.Size, off, data)
+	state := []string{"--state", filepath.Join(a.dir, "state")}
+	command := func(args ...string) []string { return append(append([]string{"journal"}, args...), state...) }
+
+	var list []journalView
+	a.json(&list, command("ls")...)
+	out := a.run(command("ls")...)
+	if len(list) != 2 || !strings.Contains(out, lost) || !strings.Contains(out, live) {
+		t.Fatalf("%+v\n%s", list, out)
+	}
+
+	for _, only := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "rescued.raw")
+		want := make([]byte, len(content))
+		args := command("export", lost, path)
+		if only {
+			args = append(args, "--only")
+		} else {
+			copy(want, content)
+		}
+		copy(want[off:], data)
+		var s salvageView
+		a.json(&s, args...)
+		if len(s.Extents) != 1 || s.Extents[0] != (extent{off, 4096}) || s.Held != 4096 || (s.Base == "") != only {
+			t.Errorf("%+v", s)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("only %v: %d bytes differ: %v", only, len(got), err)
+		}
+	}
+
+	a.refused("is not lost", command("export", live, "out.raw")...)
+	a.refused("only lost journals can be discarded", command("discard", live)...)
+	a.refused("no journal in", command("discard", lost+"0")...)
+	a.run(command("discard", lost)...)
+	if a.json(&list, command("ls")...); len(list) != 1 || list[0].Journal != live {
+		t.Errorf("left: %+v", list)
+	}
+	a.refused("by --state", "journal", "ls", "--state", "/absent")
+}

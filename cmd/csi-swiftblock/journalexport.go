@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/image"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+func journalExportCommand() *cobra.Command {
+	var flags catalogFlags
+	var state stateFlag
+	var out output
+	var only, force bool
+	c := &cobra.Command{
+		Use:   "export JOURNAL FILE",
+		Short: "Write what a lost journal holds as a raw image",
+		Long: `Write what a lost journal holds as a raw image: laid over the version of the volume
+that it continued, so that the image is the volume as its node saw it last. Nothing
+is uploaded; "image import" makes a volume of it.
+
+With --only the version is left out, and needed neither in the authority nor in
+Swift: what the journal does not hold is zeros in the image. The ranges that it
+holds are listed with --json.`,
+		Example: `  csi-swiftblock journal export 4f…c2/00000003-9a…1b rescued.raw
+  csi-swiftblock image import --name rescued rescued.raw`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: state.complete,
+		RunE: func(c *cobra.Command, args []string) error {
+			found, err := state.find(args[0])
+			if err != nil {
+				return err
+			}
+			if !found.Lost {
+				return fmt.Errorf("journal %s is not lost: take a snapshot of the volume instead, or start its export process", args[0])
+			}
+			// Without a run directory: what this boot knows of the journal, if
+			// anything, was said when it was lost.
+			j, err := delta.Open(delta.Config{Dir: found.Dir, AllowAnyFS: true}, delta.Identity{Volume: found.Volume, Epoch: found.Epoch})
+			if err != nil {
+				return err
+			}
+			defer j.Close()
+			base := image.NewVersion(nil, nil, 0)
+			var root *snapshots.Root
+			if !only {
+				s, err := flags.open()
+				if err != nil {
+					return err
+				}
+				if root, err = s.continued(c.Context(), j); err != nil {
+					return fmt.Errorf("the version that journal %s continued: %w; --only leaves it out", args[0], err)
+				}
+				base = image.NewVersion(s.store, root, 0)
+			}
+			return salvage(c, found, j, base, root, args[1], force, out)
+		},
+	}
+	flags.add(c)
+	state.add(c)
+	out.add(c)
+	c.Flags().BoolVar(&only, "only", false, "write only what the journal itself holds")
+	c.Flags().BoolVar(&force, "force", false, "replace a file that exists, or overwrite a block device")
+	return c
+}
+
+// salvageView is what `journal export` prints.
+type salvageView struct {
+	journalView
+	File string `json:"file"`
+	Size int64  `json:"size"`
+	Data int64  `json:"data"` // bytes written; the rest are holes
+	// Base is the root that the journal continued; nil: blank, or left out.
+	Base    string   `json:"base,omitempty"`
+	Held    int64    `json:"held"` // bytes of all extents
+	Extents []extent `json:"extents"`
+}
+
+func salvage(c *cobra.Command, found journal, j *delta.Journal, base *image.Version, root *snapshots.Root, path string, force bool, out output) error {
+	content, err := image.NewSalvage(c.Context(), j, base)
+	if err != nil {
+		return err
+	}
+	v := salvageView{journalView: found.view(), File: path, Extents: []extent{}}
+	if root != nil {
+		v.Base = root.Location().String()
+	}
+	for span, err := range content.Held(c.Context()) {
+		if err != nil {
+			return err
+		}
+		v.Held += span.Len
+		v.Extents = append(v.Extents, extent{span.Off, span.Len})
+	}
+	progress, end := progressBar(c.ErrOrStderr(), found.name())
+	written, err := image.Export{Content: content, Progress: progress}.ToFile(c.Context(), path, force)
+	end(err == nil)
+	if err != nil {
+		return err
+	}
+	v.Size, v.Data = written.Size, written.Data
+	return out.print(c, v, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s, of which %s are data, written to %s; %s in %d ranges are the journal's\n",
+			v.Journal, sizeText(v.Size), sizeText(v.Data), path, sizeText(v.Held), len(v.Extents))
+	})
+}
+
+// continued finds the root that the oldest layer of a lost journal follows: the
+// newest that the journal published itself or, if it published none, the one that
+// its epoch started from; nil for a blank volume.
+func (s *session) continued(ctx context.Context, j *delta.Journal) (*snapshots.Root, error) {
+	id := j.Identity()
+	v, _, err := s.records.Volumes().Get(ctx, string(id.Volume))
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", id.Volume, err)
+	}
+	if gen := j.Retired(); gen > 0 {
+		at := chunks.Location{Container: v.Container, Name: chunks.RootName(id.Epoch, gen)}
+		object, err := s.store.Get(ctx, at.Container, at.Name, swift.GetOptions{Newest: true})
+		if err != nil {
+			return nil, err
+		}
+		return snapshots.DecodeRoot(at, object.Body)
+	}
+	return s.before(ctx, v, id.Epoch.Number)
+}
+
+// before returns the root that was a volume's newest when an epoch began.
+func (s *session) before(ctx context.Context, v authority.Volume, epoch uint64) (*snapshots.Root, error) {
+	root, err := s.root(ctx, v.Head)
+	for err == nil && root != nil && root.Container == v.Container && root.Ref.Epoch.Number >= epoch {
+		parent := root.Parent
+		if parent.IsZero() {
+			return nil, nil
+		}
+		root, err = snapshots.LoadRoot(ctx, s.store, parent.Container, parent.Ref)
+	}
+	if errors.Is(err, swift.ErrNotFound) {
+		err = fmt.Errorf("%w: it was removed since", err)
+	}
+	return root, err
+}
