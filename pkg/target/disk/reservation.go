@@ -28,7 +28,8 @@ type reservation struct {
 // maxRegistrations bounds the nexuses that are registered.
 const maxRegistrations = 256
 
-// exclusive and shared kinds of persistent reservation are gotgt's constants.
+// allRegistrants reports whether all who are registered hold a reservation of a
+// kind.
 func allRegistrants(kind byte) bool {
 	return kind == scsi.PR_TYPE_WRITE_EXCLUSIVE_ALLREG || kind == scsi.PR_TYPE_EXCLUSIVE_ACCESS_ALLREG
 }
