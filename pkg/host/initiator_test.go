@@ -197,6 +197,25 @@ func TestLogout(t *testing.T) {
 	}
 }
 
+// A process that is killed while it writes the secret must not leave it behind.
+func TestInterruptedRecordIsRemoved(t *testing.T) {
+	m := newMachine(t)
+	left := m.path("etc/iscsi/.swiftblock-" + string(testVolume))
+	m.write(left, testSecret)
+	if err := m.initiator().Logout(t.Context(), testVolume); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there (%v)", left, err)
+	}
+	if _, err := m.initiator().Login(t.Context(), testSession(1)); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := os.ReadDir(m.path("etc/iscsi")); err != nil || len(found) != 1 {
+		t.Errorf("beside the records: %v, %v", found, err)
+	}
+}
+
 // A logout that fails must not look like success: the device is still there.
 func TestLogoutFailure(t *testing.T) {
 	m := newMachine(t)

@@ -63,17 +63,22 @@ func (i *Initiator) configure(s Session) error {
 	if err != nil {
 		return err
 	}
-	// Not in the directory of the record, where it would pass for another record.
-	temp, err := os.CreateTemp(filepath.Dir(filepath.Dir(filepath.Dir(path))), ".swiftblock-*") // mode 0600
+	// Not in the directory of the record, where it would pass for another record,
+	// and under one name, so that what a killed process left is found again.
+	temp, err := os.OpenFile(draft(filepath.Dir(filepath.Dir(filepath.Dir(path))), s.Volume), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name())
 	_, err = temp.Write(rewrite(old, s.settings()))
 	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(temp.Name()))
 	}
 	return os.Rename(temp.Name(), path)
+}
+
+// draft is where a record of v is written before it takes its place.
+func draft(database string, v ident.Volume) string {
+	return filepath.Join(database, ".swiftblock-"+string(v))
 }
 
 // record finds the file of the record for s.
@@ -125,10 +130,15 @@ func rewrite(record []byte, settings map[string]string) []byte {
 	return out.Bytes()
 }
 
-// forget removes the node records of v except those of the target keep.
+// forget removes the node records of v except those of the target keep, and what
+// an interrupted configure left.
 func (i *Initiator) forget(ctx context.Context, v ident.Volume, keep string) error {
 	for _, database := range databases {
-		targets, err := os.ReadDir(filepath.Join(i.Root, "/", database, "nodes"))
+		database = filepath.Join(i.Root, "/", database)
+		if err := os.Remove(draft(database, v)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		targets, err := os.ReadDir(filepath.Join(database, "nodes"))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -97,6 +97,7 @@ func (m *machine) nothingIsLeft(id string) {
 	for _, pattern := range []string{
 		"/sys/class/iscsi_session/session*",
 		"/etc/iscsi/nodes/*" + id + "*",
+		"/etc/iscsi/.swiftblock-*",
 		m.path("journals/*"),
 		m.path("journals/*/*"), // says what keeps the folder
 	} {
