@@ -190,6 +190,63 @@ func TestDamageDoesNotStopPublication(t *testing.T) {
 	wantIs(t, r.ReadAt(r.ctx, make([]byte, 4096), 2*4096), ErrDamaged)
 }
 
+// Half of a chunk can be written although what the rest of it was is damaged.
+func TestDamageDoesNotStopRewrites(t *testing.T) {
+	r := mixed(t)
+	r.store.set(func(s *spy) {
+		s.damage = func(name string, body []byte) {
+			if strings.HasPrefix(name, chunks.ChunkPrefix) {
+				body[len(body)-1] ^= 1
+			}
+		}
+	})
+	for i := range 10 {
+		r.write(0, noise(uint64(i), 5*mib))
+		r.publish("")
+	}
+	r.head = r.close()
+	r.nextEpoch()
+	r.want(0, noise(9, 5*mib))
+	wantIs(t, r.ReadAt(r.ctx, make([]byte, 512), 6*mib), ErrDamaged)
+}
+
+// A saved root that is damaged in the journal, or any defect, stops the
+// publication and not the volume.
+func TestPublicationStuck(t *testing.T) {
+	r := newRig(t, mib, nil)
+	r.store.set(func(s *spy) { s.before = func(string, string) error { return errAway } })
+	r.write(0, noise(1, 4096))
+	gen, err := r.Seal(r.ctx, "")
+	r.must(err)
+	r.must(r.journal.SaveRoot(gen, []byte("garbage")))
+	r.must(r.Stop())
+	r.store.set(func(s *spy) { s.before = nil })
+	r.open()
+	waitFor(t, func() bool { return errors.Is(r.Stats().Failing, ErrDamaged) })
+	r.want(0, noise(1, 4096))
+	r.write(4096, noise(2, 4096))
+	r.must(r.Flush(r.ctx))
+	r.must(within(t, r.Stop))
+}
+
+// A snapshot that was cut before, and is not remembered, is told to who asks; the
+// publication goes on.
+func TestSnapshotIsTaken(t *testing.T) {
+	r := newRig(t, mib, nil)
+	snap := ident.NewSnapshot()
+	r.write(0, noise(1, 4096))
+	r.publish(snap)
+	r.head = r.close()
+	r.nextEpoch()
+	r.write(0, noise(2, 4096))
+	gen, err := r.Seal(r.ctx, snap)
+	r.must(err)
+	_, err = r.Published(r.ctx, gen)
+	wantIs(t, err, snapshots.ErrConflict)
+	r.publish(ident.NewSnapshot())
+	r.close()
+}
+
 // putOther stores an intact object of another name and volume.
 func putOther(r *rig) error {
 	at := snapshots.Location{Container: r.container, Name: chunks.ChunkName(7, ident.NewEpoch(1), 1, ident.NewOpen())}

@@ -14,28 +14,35 @@ const remembered = 64
 // ledger is what this process has published of the epoch.
 type ledger struct {
 	mu      sync.Mutex
-	roots   map[uint64]*snapshots.Root
-	cuts    map[ident.Snapshot]uint64 // generations of roots that were cut for a snapshot
+	entries map[uint64]entry
+	cuts    map[ident.Snapshot]uint64 // generations of entries that were cut for a snapshot
 	newest  uint64
 	changed chan struct{} // closed, and replaced, when something is added
 }
 
 func newLedger() *ledger {
-	return &ledger{roots: map[uint64]*snapshots.Root{}, cuts: map[ident.Snapshot]uint64{}, changed: make(chan struct{})}
+	return &ledger{entries: map[uint64]entry{}, cuts: map[ident.Snapshot]uint64{}, changed: make(chan struct{})}
+}
+
+// entry is a published generation: its root, and why the snapshot that it was cut
+// for is not there nevertheless.
+type entry struct {
+	root *snapshots.Root
+	err  error
 }
 
 // add enters a generation; they come in order.
-func (l *ledger) add(root *snapshots.Root, s ident.Snapshot) {
+func (l *ledger) add(root *snapshots.Root, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	gen := root.Ref.Gen
-	l.roots[gen] = root
-	if s != "" {
-		l.cuts[s] = gen
+	l.entries[gen] = entry{root, err}
+	if root.Snapshot != "" {
+		l.cuts[root.Snapshot] = gen
 	}
 	l.newest = gen
 	if gen > remembered {
-		delete(l.roots, gen-remembered)
+		delete(l.entries, gen-remembered)
 		for s, cut := range l.cuts {
 			if cut <= gen-remembered {
 				delete(l.cuts, s)
@@ -58,12 +65,12 @@ func (l *ledger) cut(s ident.Snapshot) (gen uint64, ok bool) {
 func (l *ledger) wait(ctx context.Context, gen uint64) (*snapshots.Root, error) {
 	for {
 		l.mu.Lock()
-		root, ok := l.roots[gen]
+		e, ok := l.entries[gen]
 		newest, changed := l.newest, l.changed
 		l.mu.Unlock()
 		switch {
 		case ok:
-			return root, nil
+			return e.root, e.err
 		case gen <= newest:
 			return nil, ErrForgotten
 		}

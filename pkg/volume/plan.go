@@ -31,6 +31,14 @@ type work struct {
 	bytes   int64 // DATA that may go into a pack, at most
 }
 
+// entryKind returns how a patch can be added to the chunk's entry.
+func (w work) entryKind() kind {
+	if len(w.entry.Patches) < snapshots.MaxPatches {
+		return patch
+	}
+	return merge
+}
+
 // start is where the chunk begins in the volume.
 func (w work) start() int64 { return int64(w.chunk) * chunks.Size }
 
@@ -59,11 +67,8 @@ func (u *upload) plan(ctx context.Context, chunk uint64) (work, error) {
 	case zeros >= min(chunks.Size, u.layer.State().Size-w.start()):
 		u.set(chunk, snapshots.Entry{})
 		return w, nil
-	case w.bytes < chunks.Size/2 && len(w.entry.Patches) < snapshots.MaxPatches:
-		w.kind = patch
-		return w, nil
-	case w.bytes < chunks.Size/2:
-		w.kind = merge
+	}
+	if w.kind = w.entryKind(); w.kind == merge {
 		err = u.addPatched(ctx, &w)
 	}
 	if w.bytes >= chunks.Size/2 {

@@ -71,7 +71,7 @@ func newPublisher(ctx context.Context, c Config, o *objects) (*publisher, error)
 	}
 	p.head.Store(head)
 	if published > 0 {
-		p.log.add(c.Head, c.Head.Snapshot)
+		p.log.add(c.Head, nil)
 	}
 	return p, nil
 }
@@ -82,7 +82,14 @@ func (p *publisher) run(ctx context.Context) error {
 	defer due.Stop()
 	for {
 		for layers := p.journal.Sealed(); len(layers) > 0; layers = p.journal.Sealed() {
-			if err := p.publish(ctx, layers[0]); err != nil {
+			err := p.publish(ctx, layers[0])
+			if err != nil && !ends(err) && ctx.Err() == nil {
+				// A damaged journal, or a defect. Names must not be used again for
+				// other bytes, so this opening gets no further; it still serves.
+				p.health.note(err)
+				<-ctx.Done()
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -174,14 +181,9 @@ func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
 	if err := p.putRoot(ctx, root, object); err != nil {
 		return err
 	}
-	if s := layer.Snapshot(); s != "" {
-		record := snapshots.Record{
-			ID: s, Source: p.journal.Identity().Volume, Container: root.Container,
-			Root: root.Ref, Size: root.State.Size, Created: root.State.Sealed,
-		}
-		if err := p.try(ctx, func() error { return snapshots.PutRecord(ctx, p.config.Store, root.Container, record) }); err != nil {
-			return err
-		}
+	taken, err := p.putRecord(ctx, root)
+	if err != nil {
+		return err
 	}
 	if p.config.OnPublished != nil {
 		if err := p.try(ctx, func() error { return p.config.OnPublished(ctx, Published{root, object}) }); err != nil {
@@ -192,7 +194,7 @@ func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
 	// comes before the layer goes.
 	p.head.Store(next)
 	p.health.advanced()
-	p.log.add(root, layer.Snapshot())
+	p.log.add(root, taken)
 	return p.try(ctx, func() error { return p.journal.Retire(ctx, layer.Gen()) })
 }
 
@@ -243,6 +245,30 @@ func (p *publisher) putRoot(ctx context.Context, root *snapshots.Root, object []
 	})
 }
 
+// putRecord stores the record of the snapshot that root was cut for, if any. That
+// the snapshot has another cut already is the caller's failure, told as taken,
+// and none of the publication.
+func (p *publisher) putRecord(ctx context.Context, root *snapshots.Root) (taken, err error) {
+	if root.Snapshot == "" {
+		return nil, nil
+	}
+	record := snapshots.Record{
+		ID: root.Snapshot, Source: p.journal.Identity().Volume, Container: root.Container,
+		Root: root.Ref, Size: root.State.Size, Created: root.State.Sealed,
+	}
+	err = p.try(ctx, func() error {
+		taken = snapshots.PutRecord(ctx, p.config.Store, root.Container, record)
+		if errors.Is(taken, snapshots.ErrConflict) {
+			return nil
+		}
+		return taken
+	})
+	return taken, err
+}
+
+// ends reports whether err is a reason to end the volume.
+func ends(err error) bool { return errors.Is(err, ErrFenced) || errors.Is(err, ErrSecondWriter) }
+
 // try runs op until it succeeds, ctx ends or the volume must end. Nothing else
 // is final: what fails for ever shows in the statistics and loses nothing.
 func (p *publisher) try(ctx context.Context, op func() error) error {
@@ -252,7 +278,7 @@ func (p *publisher) try(ctx context.Context, op func() error) error {
 			return ctx.Err()
 		}
 		p.health.note(err)
-		if err == nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrSecondWriter) {
+		if err == nil || ends(err) {
 			return err
 		}
 		if err := p.config.pause.wait(ctx, n); err != nil {

@@ -13,8 +13,8 @@ import (
 // buffers are as large as a chunk; what they hold is arbitrary.
 var buffers = sync.Pool{New: func() any { return new([chunks.Size]byte) }}
 
-// rewrite stores a chunk anew. One whose older data is damaged gets a patch: what
-// is whole stays readable, and new data does not wait for old.
+// rewrite stores a chunk anew. One whose older data is damaged gets a patch after
+// all: what is whole stays readable, and new data does not wait for old.
 func (u *upload) rewrite(ctx context.Context, w work) error {
 	buffer := buffers.Get().(*[chunks.Size]byte)
 	defer buffers.Put(buffer)
@@ -28,7 +28,7 @@ func (u *upload) rewrite(ctx context.Context, w work) error {
 			return u.objects.fill(ctx, window{w.chunk, span{0, chunks.Size}, data}, w.entry)
 		})
 		if errors.Is(err, ErrDamaged) {
-			w.kind = patch
+			w.kind = w.entryKind()
 			return u.pack(ctx, []work{w})
 		}
 		if err != nil {
