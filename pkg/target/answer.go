@@ -31,8 +31,8 @@ func (s *session) finish(t *task) {
 	if t.done != nil {
 		close(t.done)
 	}
-	if s.closed {
-		s.room.Broadcast()
+	if s.closed || s.draining {
+		s.room.Broadcast() // end and drain count the tasks
 	}
 	s.flush()
 	s.idle++ // only now: while it wrote, this worker could take no task

@@ -51,7 +51,7 @@ type session struct {
 	writeBudget *semaphore.Weighted
 
 	mu         sync.Mutex
-	room       sync.Cond // signalled after each write, and at the end
+	room       sync.Cond // signalled after each write, and as tasks finish at the end
 	out        outbox
 	tasks      map[uint32]*task // by initiator task tag
 	expCmdSN   uint32
@@ -60,7 +60,6 @@ type session struct {
 	busy       int    // tasks in the CmdSN window
 	immediate  int    // tasks outside it
 	management int
-	workers    int
 	idle       int  // workers waiting for a task
 	draining   bool // new commands are dropped unanswered
 	closed     bool
@@ -118,7 +117,6 @@ func (s *session) start(t *task) {
 	if s.idle > 0 {
 		s.idle-- // on behalf of the worker that will take it
 	} else {
-		s.workers++
 		go s.work()
 	}
 	s.ready <- t // never blocks: as long as what may be in flight
