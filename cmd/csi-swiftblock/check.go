@@ -17,7 +17,7 @@ import (
 func checkCommand() *cobra.Command {
 	var flags catalogFlags
 	var out output
-	var depth checkDepth
+	var tables, data bool
 	c := &cobra.Command{
 		Use:   "check [VOLUME|SNAPSHOT...]",
 		Short: "Prove that volumes and snapshots are whole",
@@ -32,6 +32,13 @@ reads and verifies every byte instead. Faults end the command with an error.`,
   csi-swiftblock check --data debian-12`,
 		ValidArgsFunction: flags.complete(0, snapshotIDs, volumeIDs),
 		RunE: func(c *cobra.Command, args []string) error {
+			depth := snapshots.Footers
+			switch {
+			case tables:
+				depth = snapshots.Tables
+			case data:
+				depth = snapshots.Data
+			}
 			s, err := flags.open()
 			if err != nil {
 				return err
@@ -60,15 +67,11 @@ reads and verifies every byte instead. Faults end the command with an error.`,
 	}
 	flags.add(c)
 	out.add(c)
-	c.Flags().BoolVar(&depth.tables, "tables", false, "verify roots and table pages only")
-	c.Flags().BoolVar(&depth.data, "data", false, "read and verify every byte")
+	c.Flags().BoolVar(&tables, "tables", false, "verify roots and table pages only")
+	c.Flags().BoolVar(&data, "data", false, "read and verify every byte")
 	c.MarkFlagsMutuallyExclusive("tables", "data")
 	return c
 }
-
-// checkDepth says what is read besides roots and pages: by default the footers
-// of chunks and packs.
-type checkDepth struct{ tables, data bool }
 
 // checkReport is what `check` prints of one volume or snapshot.
 type checkReport struct {
@@ -112,7 +115,7 @@ func (s *session) points(ctx context.Context, args []string) (list []point, err 
 }
 
 // check proves one version. An error means that the check could not go on.
-func (s *session) check(ctx context.Context, p point, depth checkDepth) (checkReport, error) {
+func (s *session) check(ctx context.Context, p point, depth snapshots.Depth) (checkReport, error) {
 	r := checkReport{point: p, Faults: []faultView{}}
 	root, err := s.root(ctx, p.Root)
 	if errors.Is(err, swift.ErrNotFound) || errors.Is(err, chunks.ErrDamaged) {
@@ -123,11 +126,7 @@ func (s *session) check(ctx context.Context, p point, depth checkDepth) (checkRe
 	if root == nil || err != nil {
 		return r, err
 	}
-	check := snapshots.Check
-	if depth.tables {
-		check = checkTables
-	}
-	done, err := check(ctx, s.store, root, depth.data, func(f snapshots.Fault) {
+	done, err := snapshots.Check(ctx, s.store, root, depth, func(f snapshots.Fault) {
 		r.Faults = append(r.Faults, faultView{f.At.String(), f.Err.Error()})
 	})
 	r.Pages, r.Chunks, r.Packs, r.Bytes = done.Pages, done.Chunks, done.Packs, done.Bytes

@@ -88,13 +88,21 @@ func (s *session) point(ctx context.Context, arg string) (point, error) {
 	case err == nil && isSnapshot:
 		return point{}, fmt.Errorf("%q names a volume and a snapshot: give the id %s or %s", arg, volume.ID, snapshot.ID)
 	case isSnapshot:
-		return point{Kind: "snapshot", ID: string(snapshot.ID), Name: snapshot.Name, Size: snapshot.Size, Root: snapshot.Root}, nil
+		return pointOfSnapshot(snapshot), nil
 	}
-	p := point{Kind: "volume", ID: string(volume.ID), Name: volume.Name, Size: volume.Size, Root: volume.Head}
-	if volume.Opening.Open {
-		p.OpenOn = volume.Opening.Node
+	return pointOfVolume(volume), nil
+}
+
+func pointOfSnapshot(s authority.Snapshot) point {
+	return point{Kind: "snapshot", ID: string(s.ID), Name: s.Name, Size: s.Size, Root: s.Root}
+}
+
+func pointOfVolume(v authority.Volume) point {
+	p := point{Kind: "volume", ID: string(v.ID), Name: v.Name, Size: v.Size, Root: v.Head}
+	if v.Opening.Open {
+		p.OpenOn = v.Opening.Node
 	}
-	return p, nil
+	return p
 }
 
 // completion offers words for an argument.

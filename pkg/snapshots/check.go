@@ -26,14 +26,22 @@ type Checked struct {
 	Faults               int
 }
 
-// Check proves that everything root reaches is there and is what it must be:
-// pages by their hashes, chunks and packs by their footers, and that packs hold
-// something of each chunk that they are said to patch. With data it reads chunks
-// and packs whole and verifies every byte. Each fault is reported, one at a time;
-// an error means that the check itself could not go on. It keeps the names of all
-// packs in memory, and 8 bytes for each patch in the table.
-func Check(ctx context.Context, store swift.Store, root *Root, data bool, report func(Fault)) (Checked, error) {
-	c := &checker{store: store, data: data, report: report}
+// Depth is how much [Check] reads.
+type Depth int
+
+const (
+	Tables  Depth = iota // pages, by their hashes
+	Footers              // besides, chunks and packs by their footers: one request for each
+	Data                 // chunks and packs whole, every byte
+)
+
+// Check proves that everything root reaches is there and is what it must be, down
+// to depth, and that packs hold something of each chunk that they are said to
+// patch. Each fault is reported, one at a time; an error means that the check
+// itself could not go on. It keeps the names of all packs in memory, and 8 bytes
+// for each patch in the table.
+func Check(ctx context.Context, store swift.Store, root *Root, depth Depth, report func(Fault)) (Checked, error) {
+	c := &checker{store: store, data: depth == Data, report: report}
 	c.done.Pages = len(root.pages)
 	packs := make(map[PackRef][]uint64) // the chunks that each is to hold something of
 	g, ctx := errgroup.WithContext(ctx)
@@ -51,12 +59,16 @@ func Check(ctx context.Context, store swift.Store, root *Root, data bool, report
 			}
 			if !e.Base.IsZero() {
 				c.done.Chunks++
-				at := e.Base.Location(e.Chunk)
-				g.Go(func() error { return c.fault(at, c.object(ctx, at, nil)) })
+				if at := e.Base.Location(e.Chunk); depth > Tables {
+					g.Go(func() error { return c.fault(at, c.object(ctx, at, nil)) })
+				}
 			}
 		}
 	}
 	c.done.Packs = len(packs)
+	if depth == Tables {
+		clear(packs)
+	}
 	for p, patched := range packs {
 		at := p.Location()
 		g.Go(func() error { return c.fault(at, c.object(ctx, at, patched)) })

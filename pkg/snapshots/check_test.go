@@ -66,10 +66,10 @@ func storedVolume(t *testing.T, o Origin) (*memory, *Update) {
 
 func TestCheckOfAWholeVolume(t *testing.T) {
 	store, u := storedVolume(t, goldenOrigin)
-	for _, data := range []bool{false, true} {
-		got, err := Check(t.Context(), store, u.Root, data, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
+	for _, depth := range []Depth{Tables, Footers, Data} {
+		got, err := Check(t.Context(), store, u.Root, depth, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
 		want := Checked{Pages: 1, Chunks: 3, Packs: 1, Bytes: got.Bytes}
-		if err != nil || got != want || got.Bytes < 3*chunks.FrameSize {
+		if err != nil || got != want || (got.Bytes < 3*chunks.FrameSize) != (depth == Tables) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
 	}
@@ -87,17 +87,17 @@ func TestCheckFindsFaults(t *testing.T) {
 		name  string
 		at    Location
 		spoil func(object []byte) []byte // nil removes it
-		data  bool                       // found only with data
+		depth Depth                      // at which it is found
 		want  error
 	}{
-		{"missing chunk", chunk.Location(2), nil, false, swift.ErrNotFound},
-		{"missing pack", pack.Location(), nil, false, swift.ErrNotFound},
-		{"missing page", u.Root.pages[0].location(), nil, false, swift.ErrNotFound},
-		{"damaged page", u.Root.pages[0].location(), func(o []byte) []byte { return flip(o, 30, 1) }, false, chunks.ErrDamaged},
-		{"damaged footer", chunk.Location(0), func(o []byte) []byte { return flip(o, len(o)-30, 1) }, false, chunks.ErrDamaged},
-		{"chunk in the place of another", chunk.Location(0), func([]byte) []byte { return store.objects[chunk.Location(1)] }, false, chunks.ErrDamaged},
-		{"pack without a chunk", pack.Location(), func([]byte) []byte { return otherPack }, false, chunks.ErrDamaged},
-		{"damaged data", chunk.Location(0), func(o []byte) []byte { return flip(o, 30000, 1) }, true, chunks.ErrDamaged},
+		{"missing chunk", chunk.Location(2), nil, Footers, swift.ErrNotFound},
+		{"missing pack", pack.Location(), nil, Footers, swift.ErrNotFound},
+		{"missing page", u.Root.pages[0].location(), nil, Tables, swift.ErrNotFound},
+		{"damaged page", u.Root.pages[0].location(), func(o []byte) []byte { return flip(o, 30, 1) }, Tables, chunks.ErrDamaged},
+		{"damaged footer", chunk.Location(0), func(o []byte) []byte { return flip(o, len(o)-30, 1) }, Footers, chunks.ErrDamaged},
+		{"chunk in the place of another", chunk.Location(0), func([]byte) []byte { return store.objects[chunk.Location(1)] }, Footers, chunks.ErrDamaged},
+		{"pack without a chunk", pack.Location(), func([]byte) []byte { return otherPack }, Footers, chunks.ErrDamaged},
+		{"damaged data", chunk.Location(0), func(o []byte) []byte { return flip(o, 30000, 1) }, Data, chunks.ErrDamaged},
 	} {
 		object := store.objects[c.at]
 		if c.spoil == nil {
@@ -105,15 +105,15 @@ func TestCheckFindsFaults(t *testing.T) {
 		} else {
 			store.objects[c.at] = c.spoil(object)
 		}
-		for _, data := range []bool{false, true} {
+		for _, depth := range []Depth{Tables, Footers, Data} {
 			var faults []Fault
-			got, err := Check(t.Context(), store, u.Root, data, func(f Fault) { faults = append(faults, f) })
+			got, err := Check(t.Context(), store, u.Root, depth, func(f Fault) { faults = append(faults, f) })
 			if err != nil || got.Faults != len(faults) {
 				t.Errorf("%s: %+v, %v", c.name, got, err)
 			}
-			if c.data && !data {
+			if depth < c.depth {
 				if len(faults) > 0 {
-					t.Errorf("%s: found without data: %v", c.name, faults)
+					t.Errorf("%s: found at depth %d: %v", c.name, depth, faults)
 				}
 			} else if len(faults) != 1 || faults[0].At != c.at || !errors.Is(faults[0].Err, c.want) {
 				t.Errorf("%s: %v", c.name, faults)
@@ -133,7 +133,7 @@ func TestCheckEndsWithTheStore(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := Check(t.Context(), store, u.Root, false, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
+		_, err := Check(t.Context(), store, u.Root, Footers, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
 		if !reflect.DeepEqual(err, error(away)) {
 			t.Errorf("%c: got %v", prefix, err)
 		}
