@@ -290,6 +290,7 @@ func TestSwiftAway(t *testing.T) {
 	r.must(r.Flush(r.ctx))
 	gen, err := r.Seal(r.ctx, "")
 	r.must(err)
+	r.restart() // that needs no Swift either
 	r.want(mib, noise(3, 4096))
 
 	ctx, cancel := context.WithTimeout(r.ctx, 200*time.Millisecond)

@@ -8,13 +8,18 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
+// layers is what reads need of the journal.
+type layers interface {
+	Read(ctx context.Context, p []byte, off int64) (holes []delta.Span, err error)
+}
+
 // ReadAt fills p with the volume's bytes at off. While Swift is away it waits
 // until ctx ends (P9); proven damage is ErrDamaged, and p then holds no answer.
 func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if err := v.check(off, int64(len(p))); err != nil {
 		return v.failed("read", err)
 	}
-	holes, err := v.journal.Read(ctx, p, off)
+	holes, err := v.layers.Read(ctx, p, off)
 	if err == nil && len(holes) > 0 {
 		err = v.readHoles(ctx, p, off, holes)
 	}

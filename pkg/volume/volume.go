@@ -41,6 +41,7 @@ import (
 // journal or is the context's.
 type Volume struct {
 	journal   *delta.Journal
+	layers    layers // of the journal
 	objects   *objects
 	publisher *publisher
 	ahead     *readAhead
@@ -64,6 +65,7 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 	}
 	v := &Volume{
 		journal:  config.Journal,
+		layers:   config.Journal,
 		ahead:    &readAhead{limit: config.ReadAhead},
 		resizing: make(chan struct{}, 1),
 	}

@@ -266,6 +266,31 @@ func TestCloseCanBeCancelledAndRepeated(t *testing.T) {
 	r.want(0, slices.Concat(noise(1, 4096), noise(2, 4096)))
 }
 
+// before runs f before each look at the journal.
+type before struct {
+	layers
+	f func()
+}
+
+func (b before) Read(ctx context.Context, p []byte, off int64) ([]delta.Span, error) {
+	b.f()
+	return b.layers.Read(ctx, p, off)
+}
+
+// A layer that leaves the journal while a read begins is found in the table.
+func TestReadWhileALayerLeaves(t *testing.T) {
+	r := newRig(t, mib, nil)
+	r.publish("")
+	real := r.layers
+	for i := range 3 {
+		p := noise(uint64(i), 4096)
+		r.write(0, p)
+		r.layers = before{real, func() { r.publish("") }}
+		r.want(0, p)
+		r.layers = real
+	}
+}
+
 // Data that only looks like nothing: blocks of zeros in the middle of a write.
 func TestZeroBlocksInsideData(t *testing.T) {
 	r := newRig(t, 16*mib, nil)
