@@ -266,12 +266,11 @@ func (c *Catalog) readySnapshot(ctx context.Context, id ident.Snapshot) (authori
 // is not "", in the order of their ids, after the given one. next is "" at the
 // end of the list.
 func (c *Catalog) ListSnapshots(ctx context.Context, source ident.Volume, after ident.Snapshot, limit int) (page []authority.Snapshot, next ident.Snapshot, err error) {
-	page, err = list(ctx, c.snapshots, string(after), limit, func(s authority.Snapshot) bool {
+	page, more, err := list(ctx, c.snapshots, string(after), limit, func(s authority.Snapshot) bool {
 		return s.State == authority.Ready && (source == "" || s.Source == source)
 	})
-	if len(page) > limit {
-		page = page[:limit]
-		next = page[limit-1].ID
+	if more {
+		next = page[len(page)-1].ID
 	}
 	return page, next, failed(err, "list", "snapshots after", after)
 }

@@ -195,10 +195,9 @@ func (c *Catalog) readyVolume(ctx context.Context, id ident.Volume) (authority.V
 // ListVolumes returns at most limit volumes that are ready, in the order of
 // their ids, after the given one. next is "" at the end of the list.
 func (c *Catalog) ListVolumes(ctx context.Context, after ident.Volume, limit int) (page []authority.Volume, next ident.Volume, err error) {
-	page, err = list(ctx, c.volumes, string(after), limit, func(v authority.Volume) bool { return v.State == authority.Ready })
-	if len(page) > limit {
-		page = page[:limit]
-		next = page[limit-1].ID
+	page, more, err := list(ctx, c.volumes, string(after), limit, func(v authority.Volume) bool { return v.State == authority.Ready })
+	if more {
+		next = page[len(page)-1].ID
 	}
 	return page, next, failed(err, "list", "volumes after", after)
 }
@@ -206,29 +205,30 @@ func (c *Catalog) ListVolumes(ctx context.Context, after ident.Volume, limit int
 // maxPage bounds the entries of a page, whatever is asked for.
 const maxPage = 10000
 
-// list returns the records after a key that are shown: one more than limit if
-// there are more.
-func list[T any](ctx context.Context, t authority.Table[T], after string, limit int, shown func(T) bool) ([]T, error) {
+// list returns at most limit of the records after a key that are shown, and
+// whether there are more.
+func list[T any](ctx context.Context, t authority.Table[T], after string, limit int, shown func(T) bool) (page []T, more bool, err error) {
 	if limit < 1 {
-		return nil, fmt.Errorf("%w: a page has at least one entry", ErrInvalid)
+		return nil, false, fmt.Errorf("%w: a page has at least one entry", ErrInvalid)
 	}
-	var page []T
+	limit = min(limit, maxPage)
 	for {
 		rows, err := t.List(ctx, after, limit+1)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, row := range rows {
 			after = row.Key
-			if shown(row.Value) {
-				page = append(page, row.Value)
+			if !shown(row.Value) {
+				continue
 			}
-			if len(page) > limit {
-				return page, nil
+			if len(page) == limit {
+				return page, true, nil
 			}
+			page = append(page, row.Value)
 		}
 		if len(rows) <= limit {
-			return page, nil
+			return page, false, nil
 		}
 	}
 }
