@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+func gcCommand() *cobra.Command {
+	var flags catalogFlags
+	var out output
+	var dry bool
+	c := &cobra.Command{
+		Use:   "gc",
+		Short: "Give back the space of deleted volumes",
+		Long: `Give back the space of deleted volumes and snapshots, as the controller does from
+time to time: once the grace is over and no snapshot or clone needs it.
+
+--dry-run changes nothing and shows what is deleted, and what keeps it.`,
+		Example: `  csi-swiftblock gc --dry-run
+  csi-swiftblock gc --grace 0s`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := flags.open()
+			if err != nil {
+				return err
+			}
+			if dry {
+				list, err := s.deleted(c.Context(), flags.grace)
+				if err != nil {
+					return err
+				}
+				return out.print(c, list, func(w io.Writer) { printDeleted(w, list) })
+			}
+			swept, err := s.catalog.Sweep(c.Context())
+			if err != nil {
+				return err
+			}
+			v := sweptView{swept.Volumes, swept.Snapshots, swept.Objects}
+			return out.print(c, v, func(w io.Writer) {
+				fmt.Fprintf(w, "removed %d objects: of %d volumes and %d snapshots nothing is left\n", v.Objects, v.Volumes, v.Snapshots)
+			})
+		},
+	}
+	flags.add(c)
+	out.add(c)
+	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long the objects of a deleted volume stay in Swift")
+	c.Flags().BoolVar(&dry, "dry-run", false, "only show what is deleted")
+	return c
+}
+
+// sweptView is what `gc` prints.
+type sweptView struct {
+	Volumes   int `json:"volumes"`
+	Snapshots int `json:"snapshots"`
+	Objects   int `json:"objects"`
+}
+
+// deletedView is what `gc --dry-run` prints of a deleted volume.
+type deletedView struct {
+	Volume    ident.Volume `json:"volume"`
+	Name      string       `json:"name"`
+	Container string       `json:"container"`
+	Deleted   time.Time    `json:"deleted"`
+	Objects   int          `json:"objects"`
+	Bytes     int64        `json:"bytes"`
+	// What keeps it; with none of the three the next gc removes it.
+	Until     time.Time `json:"until,omitzero"` // the end of the grace
+	Snapshots int       `json:"snapshots"`
+	Clones    int       `json:"clones"`
+}
+
+// deleted lists the volumes that are deleted and not yet removed.
+func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedView, error) {
+	list := []deletedView{}
+	for row, err := range authority.All(ctx, s.records.Volumes(), "") {
+		if err != nil {
+			return nil, err
+		}
+		if v := row.Value; v.State == authority.Deleted {
+			d := deletedView{Volume: v.ID, Name: v.Name, Container: v.Container, Deleted: v.Deleted}
+			if until := v.Deleted.Add(grace); time.Now().Before(until) {
+				d.Until = until
+			}
+			list = append(list, d)
+		}
+	}
+	sources := map[ident.Volume]int{}
+	for row, err := range authority.All(ctx, s.records.Snapshots(), "") {
+		if err != nil {
+			return nil, err
+		}
+		if row.Value.State != authority.Deleted {
+			sources[row.Value.Source]++
+		}
+	}
+	for i := range list {
+		d := &list[i]
+		d.Snapshots = sources[d.Volume]
+		for _, err := range authority.All(ctx, s.records.Pins(), string(d.Volume)+".") {
+			if err != nil {
+				return nil, err
+			}
+			d.Clones++
+		}
+		var err error
+		if d.Objects, d.Bytes, err = s.contents(ctx, d.Container); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// contents counts the objects of a container and their bytes.
+func (s *session) contents(ctx context.Context, container string) (objects int, bytes int64, err error) {
+	for marker := ""; ; {
+		rows, err := s.store.List(ctx, container, "", marker, swift.MaxListing)
+		if errors.Is(err, swift.ErrNotFound) {
+			return objects, bytes, nil
+		}
+		if err != nil {
+			return objects, bytes, err
+		}
+		for _, row := range rows {
+			marker = row.Name
+			objects++
+			bytes += row.Size
+		}
+		if len(rows) < swift.MaxListing {
+			return objects, bytes, nil
+		}
+	}
+}
+
+func printDeleted(w io.Writer, list []deletedView) {
+	row(w, "VOLUME", "NAME", "DELETED", "OBJECTS", "STORED", "KEPT BY")
+	for _, d := range list {
+		kept := ""
+		if !d.Until.IsZero() {
+			kept = "the grace until " + timeText(d.Until)
+		}
+		if d.Snapshots+d.Clones > 0 {
+			kept = fmt.Sprintf("%d snapshots, %d clones", d.Snapshots, d.Clones)
+		}
+		row(w, d.Volume, printable(d.Name), timeText(d.Deleted), d.Objects, sizeText(d.Bytes), orDash(kept))
+	}
+}
