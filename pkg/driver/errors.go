@@ -72,6 +72,7 @@ var table = []struct {
 	{errNotStaged, codes.FailedPrecondition},
 	{errMounted, codes.FailedPrecondition},
 	{errExclusive, codes.FailedPrecondition},
+	{host.ErrInUse, codes.FailedPrecondition},
 	{host.ErrNoFilesystem, codes.FailedPrecondition},
 	{host.ErrDamagedFilesystem, codes.FailedPrecondition},
 

@@ -36,6 +36,7 @@ type Filesystems interface {
 // Mounts mounts devices and binds them into pods; see [host.Mounts].
 type Mounts interface {
 	Of(device string) ([]host.Mount, error)
+	Idle(device string) error
 	MountDevice(ctx context.Context, device, target string, t host.FSType, options []string, readOnly bool) error
 	BindDirectory(ctx context.Context, source, target string, readOnly bool) error
 	BindDevice(ctx context.Context, device, target string, readOnly bool) error

@@ -193,6 +193,21 @@ func TestStageContinues(t *testing.T) {
 	}
 }
 
+// An unmount that began before this process did is waited for: logging out would
+// lose what it has not written yet.
+func TestUnstageWaitsForTheFilesystem(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	r.machine.Fail("idle", host.ErrInUse)
+	expect(t, "unstage", r.unstage(id), codes.FailedPrecondition, "in use")
+	if len(r.machine.Sessions()) != 1 || r.exports.Attached() != 1 {
+		t.Error("the device was taken away from its file system")
+	}
+	r.machine.Fail("idle", nil)
+	r.must("unstage", r.unstage(id))
+}
+
 // Success of unstaging means that everything is in Swift (R6).
 func TestUnstageFailsWhileTheJournalIsFull(t *testing.T) {
 	r := newRig(t)

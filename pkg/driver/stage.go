@@ -198,6 +198,9 @@ func (n *Node) logout(ctx context.Context, v ident.Volume) error {
 		if len(mounts) > 0 {
 			return fmt.Errorf("at %s: %w", mounts[0].Point, errMounted)
 		}
+		if err := n.config.Mounts.Idle(device.Path); err != nil {
+			return err
+		}
 		if err := n.config.Filesystems.Flush(ctx, device.Path); err != nil {
 			return err
 		}

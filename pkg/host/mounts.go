@@ -56,6 +56,27 @@ func (m Mount) holds(device, number string) bool {
 	return m.device == number || (m.FSType == "devtmpfs" || m.FSType == "tmpfs") && m.root == "/"+filepath.Base(device)
 }
 
+// ErrInUse says that a file system still holds the device.
+var ErrInUse = errors.New("the device is in use")
+
+// Idle returns ErrInUse while a file system holds the device. The mount table
+// does not tell: a mount leaves it when umount(8) begins, and what was not yet
+// written is written after that, also when the process that started umount(8)
+// has died. A mount in another mount namespace is not in our table either.
+func (m Mounts) Idle(device string) error {
+	if err := checkPath(device); err != nil {
+		return err
+	}
+	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%s: %w", device, ErrInUse)
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", device, err)
+	}
+	return unix.Close(fd)
+}
+
 // Filesystem tells a mounted file system from a device file.
 func (m Mount) Filesystem() bool { return m.FSType == Ext4 || m.FSType == XFS }
 

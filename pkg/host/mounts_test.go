@@ -73,7 +73,7 @@ func TestFilesystemFromFormatToGrowth(t *testing.T) {
 			if have, err := f.Type(ctx, device); have != fsType || err != nil {
 				t.Errorf("Type = %q, %v", have, err)
 			}
-			if err := f.Check(ctx, device, fsType); err != nil {
+			if err := errors.Join(f.Check(ctx, device, fsType), m.Idle(device)); err != nil {
 				t.Error(err)
 			}
 			mountAndGrow(t, f, m, device, file, fsType)
@@ -114,6 +114,10 @@ func mountAndGrow(t *testing.T, f Filesystems, m Mounts, device, file string, fs
 	}
 	if want := []string{staging, pod}; err != nil || !slices.Equal(points, want) {
 		t.Errorf("Of = %q, %v; want %q", points, err, want)
+	}
+
+	if err := m.Idle(device); !errors.Is(err, ErrInUse) {
+		t.Errorf("Idle of a mounted device: %v", err)
 	}
 
 	before, err := NewStatfs(1, time.Minute).Usage(ctx, staging)

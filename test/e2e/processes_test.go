@@ -215,12 +215,16 @@ func (v volume) unpublish(ctx context.Context) error {
 	return err
 }
 
-// write puts a file into the volume and onto stable storage.
-func (v volume) write(name, content string) error {
+// write puts a file into the volume, and onto stable storage if sync is set;
+// else it is in the kernel's memory until the volume is unmounted.
+func (v volume) write(name, content string, sync bool) error {
 	f, err := os.Create(filepath.Join(v.pod(), name))
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(content)
-	return errors.Join(err, f.Sync(), f.Close())
+	if sync {
+		err = errors.Join(err, f.Sync())
+	}
+	return errors.Join(err, f.Close())
 }

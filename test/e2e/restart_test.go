@@ -13,8 +13,8 @@ import (
 
 // TestKilled takes a volume through its life on the node again and again, and
 // kills a process at a random moment of every call: P8. kubelet repeats the call
-// to the new process. What was fsynced is there in every life, and nothing is
-// left at the end.
+// to the new process. What was written is there in every later life, and nothing
+// is left at the end.
 func TestKilled(t *testing.T) {
 	for _, c := range []struct {
 		fsType  string
@@ -35,11 +35,15 @@ func TestKilled(t *testing.T) {
 				k.during("stage", v.stage)
 				k.during("publish", v.publish)
 				for earlier := range life {
-					v.expect(fmt.Sprint("file-", earlier), fmt.Sprint("content of ", earlier))
+					v.expect(fmt.Sprint("synced-", earlier), content(earlier))
+					v.expect(fmt.Sprint("cached-", earlier), content(earlier))
 				}
 				k.during("write", func(context.Context) error {
-					return v.write(fmt.Sprint("file-", life), fmt.Sprint("content of ", life))
+					return v.write(fmt.Sprint("synced-", life), content(life), true)
 				})
+				if err := v.write(fmt.Sprint("cached-", life), content(life), false); err != nil {
+					t.Fatal(err)
+				}
 				k.during("unpublish", v.unpublish)
 				k.during("unstage", v.unstage)
 			}
@@ -48,6 +52,9 @@ func TestKilled(t *testing.T) {
 		})
 	}
 }
+
+// content is 4 MiB that differ in each life.
+func content(life int) string { return strings.Repeat(fmt.Sprintf("life %10d\n", life), 4<<20/16) }
 
 // killer kills and restarts processes while calls are under way.
 type killer struct {
@@ -83,7 +90,7 @@ func (v volume) expect(name, want string) {
 		v.t.Error(err)
 	}
 	if have, err := os.ReadFile(filepath.Join(v.pod(), name)); err != nil || string(have) != want {
-		v.t.Errorf("%s: %q, %v; want %q", name, have, err, want)
+		v.t.Errorf("%s: %d bytes beginning with %.20q, %v; want %d beginning with %.20q", name, len(have), have, err, len(want), want)
 	}
 }
 

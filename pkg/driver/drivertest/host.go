@@ -261,6 +261,13 @@ func (h *Host) Of(device string) ([]host.Mount, error) {
 	return found, nil
 }
 
+// Idle fails when it was told to.
+func (h *Host) Idle(string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failures["idle"]
+}
+
 // MountDevice mounts a file system that must be there.
 func (h *Host) MountDevice(_ context.Context, device, target string, t host.FSType, _ []string, readOnly bool) error {
 	h.mu.Lock()
