@@ -126,7 +126,7 @@ func (s *session) check(ctx context.Context, p point, depth snapshots.Depth) (ch
 	if root == nil || err != nil {
 		return r, err
 	}
-	done, err := snapshots.Check(ctx, s.store, root, depth, func(f snapshots.Fault) {
+	done, err := snapshots.Check(ctx, s.store, root, nil, depth, func(f snapshots.Fault) {
 		r.Faults = append(r.Faults, faultView{f.At.String(), f.Err.Error()})
 	})
 	r.Pages, r.Chunks, r.Packs, r.Bytes = done.Pages, done.Chunks, done.Packs, done.Bytes

@@ -27,9 +27,6 @@ const (
 // available.
 var ErrDamaged = errors.New("damaged object")
 
-// ErrNoKey is returned for an intact object whose data is encrypted.
-var ErrNoKey = errors.New("encrypted, and no key is known")
-
 // Kind is the kind of an object, and the letter its name starts with.
 type Kind byte
 

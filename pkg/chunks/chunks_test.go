@@ -25,6 +25,16 @@ func packAt(n uint64) Location {
 	return Location{"sb-test", PackName(testEpoch, 7, n, testOpen)}
 }
 
+// What is in this container is encrypted.
+const secretContainer = "sb-secret"
+
+var (
+	testKeys  = Keys{secretContainer: {ID: 42, Secret: Secret{1, 2, 3}}}
+	encrypted = Options{Key: testKeys[secretContainer]}
+)
+
+func secretAt(n uint64) Location { return Location{secretContainer, packAt(n).Name} }
+
 // mixture fills p with a seeded mixture of zeros, text and noise.
 func mixture(p []byte, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -47,7 +57,7 @@ func mixture(p []byte, seed uint64) {
 // readIndex parses the footer of an encoded object.
 func readIndex(t testing.TB, at Location, object []byte) *Index {
 	t.Helper()
-	x, err := ParseIndex(at, int64(len(object)), object[max(0, len(object)-TailGuess):])
+	x, err := ParseIndex(at, int64(len(object)), object[max(0, len(object)-TailGuess):], testKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +87,10 @@ func TestChunkRoundTrip(t *testing.T) {
 		data := make([]byte, Size)
 		mixture(data, seed)
 		at := chunkAt(seed)
-		object, err := EncodeChunk(at, data, Options{NoCompression: seed == 2})
+		if seed > 0 {
+			at.Container = secretContainer
+		}
+		object, err := EncodeChunk(at, data, Options{NoCompression: seed == 2, Key: testKeys[at.Container]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,12 +147,13 @@ func TestPackRoundTrip(t *testing.T) {
 	got, want := make([]byte, reach), make([]byte, reach)
 	rapid.Check(t, func(t *rapid.T) {
 		list := extents().Draw(t, "extents")
-		at := packAt(1)
-		object, err := EncodePack(at, list, Options{NoCompression: rapid.Bool().Draw(t, "plain")})
+		at := rapid.SampledFrom([]Location{packAt(1), secretAt(1)}).Draw(t, "at")
+		o := Options{NoCompression: rapid.Bool().Draw(t, "stored"), Key: testKeys[at.Container]}
+		object, err := EncodePack(at, list, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, err := ParseIndex(at, int64(len(object)), object)
+		x, err := ParseIndex(at, int64(len(object)), object, testKeys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +243,7 @@ func TestOneObjectDoesNotStandInForAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, at := range []Location{packAt(2), {"sb-other", packAt(1).Name}, chunkAt(5)} {
-		if _, err := ParseIndex(at, int64(len(object)), object); !errors.Is(err, ErrDamaged) {
+		if _, err := ParseIndex(at, int64(len(object)), object, testKeys); !errors.Is(err, ErrDamaged) {
 			t.Errorf("read as %s: %v", at, err)
 		}
 	}
@@ -250,13 +264,13 @@ func TestShortTail(t *testing.T) {
 	}
 	size := int64(len(object))
 	for _, guess := range []int64{TailGuess, 5, 0} {
-		_, err = ParseIndex(at, size, object[size-guess:])
+		_, err = ParseIndex(at, size, object[size-guess:], testKeys)
 		for range 2 {
 			short, ok := errors.AsType[*ShortTailError](err)
 			if !ok {
 				break
 			}
-			_, err = ParseIndex(at, size, object[size-short.Need:])
+			_, err = ParseIndex(at, size, object[size-short.Need:], testKeys)
 		}
 		if err != nil {
 			t.Errorf("guess %d: %v", guess, err)

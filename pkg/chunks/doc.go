@@ -29,7 +29,8 @@
 //	footer:
 //	  uvarint, bytes   length and text of the full name, "container/name"
 //	  uint8            cipher: 0 none, 1 AES-256-GCM
-//	  cipher 1 only:   uint32 key id, 16 bytes random object id
+//	  cipher 1 only:   uint32 key id, not 0; 16 bytes random object id; 16 bytes
+//	                   key check; the rest of the footer is sealed
 //	  uvarint          number of frames
 //	  per frame:
 //	    uvarint        chunk, minus the chunk of the frame before
@@ -59,10 +60,19 @@
 // decompressed it alike. The full name under the footer's checksum is what keeps
 // one intact object from standing in for another.
 //
-// With cipher 1 every frame is sealed after compression under a key derived
-// from the volume's key and the object id, the nonce being the frame's number,
-// which makes its stored form 16 bytes longer; this also goes for the part of
-// the footer after the object id, whose nonce is 2^32-1, and the full name is
-// additional data. This release writes no such objects, and answers [ErrNoKey]
-// to an intact one.
+// # Encryption
+//
+// With cipher 1 every frame that is not ZERO is sealed after compression, which
+// makes its stored form 16 bytes longer than the footer says; so is the rest of
+// the footer after the key check, since sizes and checksums tell about data. Key
+// and key check are the 48 bytes of HKDF-SHA256(the volume's key, salt: object
+// id, info: "csi-swiftblock object, AES-256-GCM"). The nonce is the number of the
+// frame, 2^32-1 for the footer, as uint32 with eight zero bytes behind; the full
+// name is additional data. A key is used for one object and a nonce once in it.
+//
+// The checksum of the footer tells damage from a wrong key: [ErrNoKey] and
+// [ErrWrongKey] are for objects whose footer is what somebody wrote under this
+// name. Who changes an object on purpose and mends the checksum meets the seal,
+// which is [ErrDamaged], except where he changes key id, object id or key check:
+// that looks like a key error, and yields no data either.
 package chunks

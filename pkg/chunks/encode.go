@@ -30,9 +30,10 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Options says how data is coded. The zero value compresses.
+// Options says how data is coded. The zero value compresses and does not encrypt.
 type Options struct {
 	NoCompression bool
+	Key           Key // to encrypt with
 }
 
 // EncodeChunk codes data, the Size bytes of a chunk, as the object at, whose
@@ -153,6 +154,8 @@ type writer struct {
 	options Options
 	at      Location
 	kind    Kind
+	id      objectID // only with a sealer
+	sealer  *sealer  // nil: not encrypted
 	body    []byte
 	list    []byte // the footer's frame list
 	count   uint64
@@ -161,10 +164,16 @@ type writer struct {
 	end   uint32 // of the last frame in its chunk
 }
 
-// newWriter makes a writer of at most raw bytes of DATA, to which frames never
-// add; a footer takes a byte for 256 of them when they are full.
+// newWriter makes a writer of at most raw bytes of DATA, to which plain frames
+// never add; a footer takes a byte for 256 of them when they are full, and so do
+// the tags of encrypted frames of one block.
 func newWriter(at Location, kind Kind, raw int, o Options) *writer {
-	return &writer{options: o, at: at, kind: kind, body: make([]byte, 0, raw+raw/256+4096)}
+	w := &writer{options: o, at: at, kind: kind, body: make([]byte, 0, raw+raw/128+4096)}
+	if o.Key.ID != 0 {
+		w.id = newObjectID()
+		w.sealer = newSealer(o.Key, w.id, at)
+	}
+	return w
 }
 
 // add cuts an extent into frames.
@@ -189,9 +198,13 @@ func (w *writer) frame(chunk uint64, off, n uint32, data []byte) {
 	w.list = binary.AppendUvarint(w.list, chunk-w.chunk)
 	w.list = binary.AppendUvarint(w.list, uint64(off-w.end)/Sector)
 	w.chunk, w.end = chunk, off+n
-	w.count++
 
+	start := len(w.body)
 	code, stored := w.store(data)
+	if w.sealer != nil && code != codeZero {
+		w.body = w.sealer.seal(w.body, start, uint32(w.count))
+	}
+	w.count++
 	w.list = binary.AppendUvarint(w.list, uint64(n/Sector-1)*4+uint64(code))
 	if code == codeZero {
 		return
@@ -226,9 +239,18 @@ func (w *writer) store(data []byte) (code, stored int) {
 func (w *writer) finish() []byte {
 	start := len(w.body)
 	b := strict.AppendString(w.body, w.at.String())
-	b = append(b, cipherNone)
+	if w.sealer == nil {
+		b = append(b, cipherNone)
+	} else {
+		b = binary.LittleEndian.AppendUint32(append(b, cipherGCM), w.options.Key.ID)
+		b = append(append(b, w.id[:]...), w.sealer.check[:]...)
+	}
+	secret := len(b)
 	b = binary.AppendUvarint(b, w.count)
 	b = append(b, w.list...)
+	if w.sealer != nil {
+		b = w.sealer.seal(b, secret, footerNonce)
+	}
 	footer := len(b) - start
 	b = append(b, magic...)
 	b = append(b, version, byte(w.kind), 0, 0)

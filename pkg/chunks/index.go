@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"sort"
+	"sync"
 	"unsafe"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/internal/strict"
@@ -27,6 +28,7 @@ type Index struct {
 	kind   Kind
 	frames []frame  // sorted by (chunk, off), disjoint
 	crcs   []uint32 // of all frames, one after the other
+	sealer *sealer  // nil: not encrypted
 }
 
 // frame is a [Frame] in less memory.
@@ -61,17 +63,22 @@ type Frame struct {
 
 // ParseIndex decodes the footer of the object at, size bytes long, from its
 // last bytes: the answer to a GET of the last [TailGuess] bytes. It returns a
-// *[ShortTailError] when the footer is longer than tail, an error that Is
-// [ErrDamaged] when it is not the footer of this very object, and keeps no
-// reference to tail.
-func ParseIndex(at Location, size int64, tail []byte) (*Index, error) {
+// *[ShortTailError] when the footer is longer than tail, a *[KeyError] when keys
+// lacks the key of an intact object, an error that Is [ErrDamaged] when it is not
+// the footer of this very object, and keeps no reference to tail.
+func ParseIndex(at Location, size int64, tail []byte, keys Keys) (*Index, error) {
 	name, err := ParseName(at.Name)
 	if err != nil {
 		return nil, err
 	}
-	x, err := parseIndex(at, name, size, tail)
-	if short := (*ShortTailError)(nil); err == nil || errors.As(err, &short) || errors.Is(err, ErrNoKey) {
-		return x, err
+	x, err := parseIndex(at, name, size, tail, keys)
+	if err == nil {
+		return x, nil
+	}
+	_, short := errors.AsType[*ShortTailError](err)
+	_, key := errors.AsType[*KeyError](err)
+	if short || key {
+		return nil, err
 	}
 	return nil, damaged(at, err)
 }
@@ -80,7 +87,7 @@ func damaged(at Location, reason error) error {
 	return &strict.Damage{Object: at.String(), Kind: ErrDamaged, Reason: reason}
 }
 
-func parseIndex(at Location, name ParsedName, size int64, tail []byte) (*Index, error) {
+func parseIndex(at Location, name ParsedName, size int64, tail []byte, keys Keys) (*Index, error) {
 	switch {
 	case size < int64(trailerSize) || size < int64(len(tail)):
 		return nil, fmt.Errorf("an object of %d bytes", size)
@@ -111,7 +118,7 @@ func parseIndex(at Location, name ParsedName, size int64, tail []byte) (*Index, 
 		return nil, strict.ErrChecksum
 	}
 	x := &Index{at: at, kind: kind}
-	if err := x.parseFooter(footer[:footerSize], size-need); err != nil {
+	if err := x.parseFooter(footer[:footerSize], size-need, keys[at.Container]); err != nil {
 		return nil, err
 	}
 	if kind == KindChunk {
@@ -121,18 +128,13 @@ func parseIndex(at Location, name ParsedName, size int64, tail []byte) (*Index, 
 }
 
 // parseFooter reads the footer of an object whose frames take body bytes.
-func (x *Index) parseFooter(footer []byte, body int64) error {
+func (x *Index) parseFooter(footer []byte, body int64, key Key) (err error) {
 	r := strict.NewReader(footer)
 	if name := r.String(len(footer)); r.Err() == nil && name != x.at.String() {
 		return fmt.Errorf("this is the object %.1300q", name)
 	}
-	switch cipher := r.Byte(); {
-	case r.Err() != nil:
-		return r.Err()
-	case cipher == cipherGCM:
-		return fmt.Errorf("%s: %w (key id %d)", x.at, ErrNoKey, r.Uint32())
-	case cipher != cipherNone:
-		return fmt.Errorf("cipher %d", cipher)
+	if r, x.sealer, err = unseal(r, x.at, key); err != nil {
+		return err
 	}
 	if body > maxBody {
 		return fmt.Errorf("%d bytes of frames", body)
@@ -140,7 +142,7 @@ func (x *Index) parseFooter(footer []byte, body int64) error {
 	count := r.Count(MaxFrames, 3)
 	x.frames = make([]frame, 0, count)
 	// What is left holds four bytes for each checksum at least.
-	x.crcs = make([]uint32, 0, max(0, (len(footer)-3*count)/4))
+	x.crcs = make([]uint32, 0, max(0, (r.Len()-3*count)/4))
 	var last frame
 	raw := 0
 	for range count {
@@ -160,8 +162,8 @@ func (x *Index) parseFooter(footer []byte, body int64) error {
 }
 
 // maxBody bounds the stored bytes of an object's frames: frames are never
-// stored in more bytes than they have.
-const maxBody = MaxPackRaw
+// stored in more bytes than they have, and a tag.
+const maxBody = MaxPackRaw + MaxFrames*tagSize
 
 // parseFrame reads the description of the frame after last.
 func (x *Index) parseFrame(r *strict.Reader, last frame) frame {
@@ -191,6 +193,9 @@ func (x *Index) parseFrame(r *strict.Reader, last frame) frame {
 		if f.stored == 0 {
 			r.Fail("a frame without bytes")
 		}
+	}
+	if x.sealer != nil {
+		f.stored += tagSize
 	}
 	for sums := r.Bytes(int(n+BlockSize-1) / BlockSize * 4); len(sums) > 0; sums = sums[4:] {
 		x.crcs = append(x.crcs, binary.LittleEndian.Uint32(sums))
@@ -306,21 +311,34 @@ func (x *Index) Decode(f Frame, stored, dst []byte) error {
 		return fmt.Errorf("%s: frame %d of %d bytes does not go into %d", x.at, f.Number, f.Len, len(dst))
 	}
 	own := x.frames[f.Number]
-	if err := x.decode(own, stored, dst); err != nil {
+	if err := x.decode(f.Number, own, stored, dst); err != nil {
 		clear(dst)
 		return damaged(x.at, fmt.Errorf("bytes %d+%d of chunk %d: %w", f.Off, f.Len, f.Chunk, err))
 	}
 	return nil
 }
 
-func (x *Index) decode(f frame, stored, dst []byte) error {
+// scratch holds what is decrypted and not yet decompressed: never more than a
+// frame has raw.
+var scratch = sync.Pool{New: func() any { return new([FrameSize]byte) }}
+
+func (x *Index) decode(number int, f frame, stored, dst []byte) error {
 	if len(stored) != int(f.stored) || len(dst) != int(f.end()-f.off) {
 		return fmt.Errorf("%d bytes of %d for %d of %d", len(stored), f.stored, len(dst), f.end()-f.off)
 	}
-	switch f.code {
-	case codeZero:
+	if f.code == codeZero {
 		clear(dst)
 		return nil
+	}
+	if x.sealer != nil {
+		buf := scratch.Get().(*[FrameSize]byte)
+		defer scratch.Put(buf)
+		var err error
+		if stored, err = x.sealer.open(buf[:0], stored, uint32(number)); err != nil {
+			return err
+		}
+	}
+	switch f.code {
 	case codeStored:
 		copy(dst, stored)
 	case codeZstd:

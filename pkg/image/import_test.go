@@ -76,7 +76,7 @@ func (w *world) read(t *testing.T, name string) ([]byte, *snapshots.Root) {
 			t.Fatal(err)
 		}
 		at := e.Base.Location(e.Chunk)
-		index, err := snapshots.ReadIndex(t.Context(), w, at)
+		index, err := snapshots.ReadIndex(t.Context(), w, at, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

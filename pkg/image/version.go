@@ -112,7 +112,7 @@ func (v *Version) readBase(ctx context.Context, at snapshots.Location, chunk uin
 		return err
 	}
 	*body = object.Body
-	x, err := chunks.ParseIndex(at, int64(len(object.Body)), object.Body)
+	x, err := chunks.ParseIndex(at, int64(len(object.Body)), object.Body, nil)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (v *Version) readBase(ctx context.Context, at snapshots.Location, chunk uin
 func (v *Version) readPatch(ctx context.Context, at snapshots.Location, chunk uint64, buf []byte) error {
 	key := cache.Key{Container: at.Container, Object: at.Name}
 	x, err := v.indexes.Get(ctx, key, func(ctx context.Context) (*chunks.Index, error) {
-		return snapshots.ReadIndex(ctx, v.store, at)
+		return snapshots.ReadIndex(ctx, v.store, at, nil)
 	})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 // Fault is an object that is missing or is not what it must be.
 type Fault struct {
 	At  Location
-	Err error // Is swift.ErrNotFound, chunks.ErrDamaged or chunks.ErrNoKey
+	Err error // Is swift.ErrNotFound or chunks.ErrDamaged, or a *chunks.KeyError
 }
 
 // Checked is what [Check] has looked at.
@@ -39,9 +39,9 @@ const (
 // to depth, and that packs hold something of each chunk that they are said to
 // patch. Each fault is reported, one at a time; an error means that the check
 // itself could not go on. It keeps the names of all packs in memory, and 8 bytes
-// for each patch in the table.
-func Check(ctx context.Context, store swift.Store, root *Root, depth Depth, report func(Fault)) (Checked, error) {
-	c := &checker{store: store, data: depth == Data, report: report}
+// for each patch in the table. keys are those of root's dictionary.
+func Check(ctx context.Context, store swift.Store, root *Root, keys chunks.Keys, depth Depth, report func(Fault)) (Checked, error) {
+	c := &checker{store: store, keys: keys, data: depth == Data, report: report}
 	c.done.Pages = len(root.pages)
 	packs := make(map[PackRef][]uint64) // the chunks that each is to hold something of
 	g, ctx := errgroup.WithContext(ctx)
@@ -80,6 +80,7 @@ func Check(ctx context.Context, store swift.Store, root *Root, depth Depth, repo
 // checker is a check under way.
 type checker struct {
 	store swift.Store
+	keys  chunks.Keys
 	data  bool
 
 	mu     sync.Mutex // held while report is called; guards Bytes and Faults
@@ -92,7 +93,8 @@ func (c *checker) fault(at Location, err error) error {
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, swift.ErrNotFound) && !errors.Is(err, chunks.ErrDamaged) && !errors.Is(err, chunks.ErrNoKey) {
+	_, key := errors.AsType[*chunks.KeyError](err)
+	if !key && !errors.Is(err, swift.ErrNotFound) && !errors.Is(err, chunks.ErrDamaged) {
 		return err
 	}
 	c.mu.Lock()
@@ -108,7 +110,7 @@ func (c *checker) object(ctx context.Context, at Location, patched []uint64) err
 	if c.data {
 		get = readWhole
 	}
-	x, object, err := get(ctx, c.store, at)
+	x, object, err := get(ctx, c.store, at, c.keys)
 	if err != nil {
 		return err
 	}

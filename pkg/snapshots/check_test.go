@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
@@ -67,7 +69,7 @@ func storedVolume(t *testing.T, o Origin) (*memory, *Update) {
 func TestCheckOfAWholeVolume(t *testing.T) {
 	store, u := storedVolume(t, goldenOrigin)
 	for _, depth := range []Depth{Tables, Footers, Data} {
-		got, err := Check(t.Context(), store, u.Root, depth, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
+		got, err := Check(t.Context(), store, u.Root, nil, depth, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
 		want := Checked{Pages: 1, Chunks: 3, Packs: 1, Bytes: got.Bytes}
 		if err != nil || got != want || (got.Bytes < 3*chunks.FrameSize) != (depth == Tables) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
@@ -107,7 +109,7 @@ func TestCheckFindsFaults(t *testing.T) {
 		}
 		for _, depth := range []Depth{Tables, Footers, Data} {
 			var faults []Fault
-			got, err := Check(t.Context(), store, u.Root, depth, func(f Fault) { faults = append(faults, f) })
+			got, err := Check(t.Context(), store, u.Root, nil, depth, func(f Fault) { faults = append(faults, f) })
 			if err != nil || got.Faults != len(faults) {
 				t.Errorf("%s: %+v, %v", c.name, got, err)
 			}
@@ -133,9 +135,65 @@ func TestCheckEndsWithTheStore(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := Check(t.Context(), store, u.Root, Footers, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
+		_, err := Check(t.Context(), store, u.Root, nil, Footers, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
 		if !reflect.DeepEqual(err, error(away)) {
 			t.Errorf("%c: got %v", prefix, err)
 		}
+	}
+}
+
+// An encrypted volume and its plain clone: each container's key is in the
+// dictionary, follows it into the clone, and does not change.
+func TestKeysOfContainers(t *testing.T) {
+	ctx, store, o := t.Context(), newMemory(), goldenOrigin
+	secrets := map[uint32]chunks.Secret{5: {1, 2, 3}}
+	pack := PackRef{o, 1, 0}
+	object, err := chunks.EncodePack(pack.Location(), []chunks.Extent{{Len: 512, Data: make([]byte, 512)}},
+		chunks.Options{Key: chunks.Key{ID: 5, Secret: secrets[5]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.objects[pack.Location()] = object
+	c := Change{Origin: o, Gen: 1, Key: 5, State: State{Size: gib}, Entries: map[uint64]Entry{0: {Patches: []PackRef{pack}}}}
+	u, err := BlankTable().Update(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Gen, c.Key = 2, 6
+	if _, err := u.Table.Update(ctx, c); err == nil {
+		t.Error("the key of a container changed")
+	}
+
+	c.Key, c.Origin.Container = 0, "sb-clone"
+	ref := PackRef{c.Origin, 2, 0}
+	c.Entries = map[uint64]Entry{1: {Patches: []PackRef{ref}}}
+	if u, err = u.Table.Update(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	if object, err = chunks.EncodePack(ref.Location(), []chunks.Extent{{Chunk: 1, Len: 512, Zero: true}}, chunks.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	store.objects[ref.Location()] = object
+	store.publish(t, u)
+	root, err := LoadRoot(ctx, store, "sb-clone", u.Root.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Container{{o.Container, 5}, {"sb-clone", 0}}; !slices.Equal(root.Containers, want) {
+		t.Errorf("dictionary %v, want %v", root.Containers, want)
+	}
+	if _, err := root.Keys(nil); !errors.Is(err, chunks.ErrNoKey) || !strings.Contains(err.Error(), o.Container) {
+		t.Errorf("without secrets: %v", err)
+	}
+	keys, err := root.Keys(secrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Check(ctx, store, root, keys, Data, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) }); err != nil || got.Packs != 2 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	var fault Fault
+	if got, err := Check(ctx, store, root, nil, Footers, func(f Fault) { fault = f }); err != nil || got.Faults != 1 || !errors.Is(fault.Err, chunks.ErrNoKey) {
+		t.Errorf("without keys: %+v, %v, %v", got, fault, err)
 	}
 }

@@ -12,10 +12,11 @@ import (
 type dictionary struct {
 	list  []Container
 	index map[string]int
+	own   Container // where the generation's objects go; in the list once it is used
 }
 
-func newDictionary(list []Container) *dictionary {
-	d := &dictionary{list: slices.Clip(list), index: make(map[string]int, len(list))}
+func newDictionary(list []Container, own Container) *dictionary {
+	d := &dictionary{list: slices.Clip(list), index: make(map[string]int, len(list)), own: own}
 	for i, c := range list {
 		d.index[c.Name] = i
 	}
@@ -26,8 +27,12 @@ func newDictionary(list []Container) *dictionary {
 func (d *dictionary) number(container string) uint64 {
 	i, known := d.index[container]
 	if !known {
+		c := Container{Name: container}
+		if container == d.own.Name {
+			c = d.own
+		}
 		i = len(d.list)
-		d.list, d.index[container] = append(d.list, Container{Name: container}), i
+		d.list, d.index[container] = append(d.list, c), i
 	}
 	return uint64(i)
 }

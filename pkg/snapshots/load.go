@@ -39,20 +39,20 @@ func LoadRoot(ctx context.Context, store swift.Store, container string, ref Ref)
 
 // ReadIndex fetches and verifies the footer of the chunk or pack at, in one GET
 // as a rule.
-func ReadIndex(ctx context.Context, store swift.Store, at Location) (*chunks.Index, error) {
-	x, _, err := readTail(ctx, store, at)
+func ReadIndex(ctx context.Context, store swift.Store, at Location, keys chunks.Keys) (*chunks.Index, error) {
+	x, _, err := readTail(ctx, store, at, keys)
 	return x, err
 }
 
 // readTail fetches as much of the end of a chunk or pack as its footer needs.
-func readTail(ctx context.Context, store swift.Store, at Location) (*chunks.Index, swift.Object, error) {
+func readTail(ctx context.Context, store swift.Store, at Location, keys chunks.Keys) (*chunks.Index, swift.Object, error) {
 	need := int64(chunks.TailGuess)
 	for {
 		object, err := fetch(ctx, store, at, swift.GetOptions{Off: -need})
 		if err != nil {
 			return nil, object, err
 		}
-		x, err := chunks.ParseIndex(at, object.Size, object.Body)
+		x, err := chunks.ParseIndex(at, object.Size, object.Body, keys)
 		short, ok := errors.AsType[*chunks.ShortTailError](err)
 		if !ok || short.Need <= need {
 			return x, object, err
@@ -62,11 +62,11 @@ func readTail(ctx context.Context, store swift.Store, at Location) (*chunks.Inde
 }
 
 // readWhole fetches a chunk or pack.
-func readWhole(ctx context.Context, store swift.Store, at Location) (*chunks.Index, swift.Object, error) {
+func readWhole(ctx context.Context, store swift.Store, at Location, keys chunks.Keys) (*chunks.Index, swift.Object, error) {
 	object, err := fetch(ctx, store, at, swift.GetOptions{})
 	if err != nil {
 		return nil, object, err
 	}
-	x, err := chunks.ParseIndex(at, object.Size, object.Body)
+	x, err := chunks.ParseIndex(at, object.Size, object.Body, keys)
 	return x, object, err
 }

@@ -130,11 +130,11 @@ func TestReadIndexOfALongFooter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadIndex(ctx, store, at); !errors.Is(err, swift.ErrNotFound) {
+	if _, err := ReadIndex(ctx, store, at, nil); !errors.Is(err, swift.ErrNotFound) {
 		t.Errorf("index of a missing pack: %v", err)
 	}
 	store.objects[at], store.gets = object, 0
-	x, err := ReadIndex(ctx, store, at)
+	x, err := ReadIndex(ctx, store, at, nil)
 	if err != nil || len(x.Chunks()) != len(extents) || store.gets != 2 {
 		t.Errorf("%v after %d GETs for %d bytes", err, store.gets, len(object))
 	}

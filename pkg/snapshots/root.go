@@ -67,6 +67,23 @@ type Root struct {
 	recent *entries  // go before those of the pages; may be zero entries
 }
 
+// Keys returns the keys that the objects of r's table are encrypted with, from
+// the secrets of the keys by id. One that is missing is chunks.ErrNoKey.
+func (r *Root) Keys(secrets map[uint32]chunks.Secret) (chunks.Keys, error) {
+	keys := make(chunks.Keys)
+	for _, c := range r.Containers {
+		if c.Key == 0 {
+			continue
+		}
+		secret, known := secrets[c.Key]
+		if !known {
+			return nil, &chunks.KeyError{At: Location{Container: c.Name}, ID: c.Key, Reason: chunks.ErrNoKey}
+		}
+		keys[c.Name] = chunks.Key{ID: c.Key, Secret: secret}
+	}
+	return keys, nil
+}
+
 // pageRef names a page, and proves it.
 type pageRef struct {
 	number int
@@ -86,11 +103,11 @@ func (r *Root) Location() Location {
 	return Location{Container: r.Container, Name: r.Ref.Name()}
 }
 
-// encode returns the object of r and completes r.Ref by its hash.
-func (r *Root) encode() ([]byte, error) {
+// encode returns the object of r, whose dictionary d becomes, and completes
+// r.Ref by its hash.
+func (r *Root) encode(d *dictionary) ([]byte, error) {
 	// The containers' numbers are given out while the origins are written, but
 	// the dictionary goes before them.
-	d := newDictionary(r.Containers)
 	var tail []byte
 	tail = r.appendPages(tail, d)
 	tail = r.recent.append(tail, d)

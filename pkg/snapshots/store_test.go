@@ -109,7 +109,7 @@ func TestOnAStore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := Check(ctx, store, root, Data, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
+			got, err := Check(ctx, store, root, nil, Data, func(f Fault) { t.Errorf("%s: %v", f.At, f.Err) })
 			if err != nil || got.Chunks != 3 || got.Packs != 1 || got.Pages != 1 {
 				t.Errorf("%+v, %v", got, err)
 			}
@@ -117,7 +117,7 @@ func TestOnAStore(t *testing.T) {
 			if err := store.Delete(ctx, gone.Container, gone.Name); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := Check(ctx, store, root, Footers, func(Fault) {}); err != nil || got.Faults != 1 {
+			if got, err := Check(ctx, store, root, nil, Footers, func(Fault) {}); err != nil || got.Faults != 1 {
 				t.Errorf("without a chunk: %+v, %v", got, err)
 			}
 

@@ -28,6 +28,10 @@ type Change struct {
 	Origin Origin
 	Gen    uint64
 
+	// Key is the id of the key that all chunks and packs in the origin's container
+	// are encrypted with; 0: none.
+	Key uint32
+
 	Parent   Parent // the root that this one continues, if any
 	State    State
 	Snapshot ident.Snapshot   // that the generation was cut for, or ""
@@ -62,7 +66,7 @@ func (t *Table) Update(ctx context.Context, c Change) (*Update, error) {
 }
 
 func (t *Table) update(ctx context.Context, c Change) (*Update, error) {
-	changes, err := c.check(t.size)
+	changes, err := c.check(t)
 	if err != nil {
 		return nil, err
 	}
@@ -82,27 +86,26 @@ func (t *Table) update(ctx context.Context, c Change) (*Update, error) {
 		return nil, fmt.Errorf("entries of %d origins, the limit is %d", n, maxOrigins)
 	}
 	u := &Update{Table: next}
-	d := newDictionary(t.containers)
+	d := newDictionary(t.containers, Container{Name: c.Origin.Container, Key: c.Key})
 	if next.recent.count() > maxRecent {
 		if err := u.writePages(ctx, c, d); err != nil {
 			return nil, err
 		}
 	}
 	u.Root = &Root{
-		Container:  c.Origin.Container,
-		Ref:        Ref{Epoch: c.Origin.Epoch, Gen: c.Gen},
-		Parent:     c.Parent,
-		State:      c.State,
-		Snapshot:   c.Snapshot,
-		Containers: d.list,
-		recent:     next.recent,
+		Container: c.Origin.Container,
+		Ref:       Ref{Epoch: c.Origin.Epoch, Gen: c.Gen},
+		Parent:    c.Parent,
+		State:     c.State,
+		Snapshot:  c.Snapshot,
+		recent:    next.recent,
 	}
 	for _, p := range next.pages {
 		if p != nil {
 			u.Root.pages = append(u.Root.pages, p.pageRef)
 		}
 	}
-	object, err := u.Root.encode()
+	object, err := u.Root.encode(d)
 	if err != nil {
 		return nil, err
 	}
@@ -111,15 +114,19 @@ func (t *Table) update(ctx context.Context, c Change) (*Update, error) {
 	return u, nil
 }
 
-// check refuses what cannot follow a table of a volume of size bytes, and
-// returns the new entries.
-func (c Change) check(size int64) (*entries, error) {
+// check refuses what cannot follow t, and returns the new entries.
+func (c Change) check(t *Table) (*entries, error) {
 	s := c.State.Size
+	for _, known := range t.containers {
+		if known.Name == c.Origin.Container && known.Key != c.Key {
+			return nil, fmt.Errorf("key %d for container %s, whose key is %d", c.Key, known.Name, known.Key)
+		}
+	}
 	switch {
 	case !c.Origin.valid(c.Gen):
 		return nil, fmt.Errorf("impossible origin %+v", c.Origin)
-	case s < size || s > MaxSize || s%chunks.Sector != 0:
-		return nil, fmt.Errorf("size %d after %d", s, size)
+	case s < t.size || s > MaxSize || s%chunks.Sector != 0:
+		return nil, fmt.Errorf("size %d after %d", s, t.size)
 	case c.State.Mark > Formatted:
 		return nil, fmt.Errorf("formatted mark %d", c.State.Mark)
 	}

@@ -194,7 +194,7 @@ func (o *objects) index(ctx context.Context, at snapshots.Location) (x *chunks.I
 	err = shared(ctx, o.cache.indexes, key, &x, func(ctx context.Context) (x *chunks.Index, err error) {
 		read := &reading{patient: o.store}
 		err = proven(ctx, func() error {
-			x, err = snapshots.ReadIndex(ctx, read, at)
+			x, err = snapshots.ReadIndex(ctx, read, at, nil)
 			return err
 		})
 		if err == nil && read.whole() {
