@@ -20,7 +20,7 @@ var advice = []struct {
 	{image.ErrInterrupted, "the same command continues; `csi-swiftblock image abort NAME` removes what is stored"},
 	{catalog.ErrRolledBack, "the authority is an old copy: restore the newest one, or rebuild it from Swift"},
 	{catalog.ErrForeign, "give the cluster that owns it by --cluster"},
-	{catalog.ErrLost, "delete the snapshot and take it again"},
+	{catalog.ErrLost, "delete the snapshot by `csi-swiftblock snapshot rm`, and take it again"},
 	{catalog.ErrUnreachable, "start the export process of the node that holds the volume"},
 	{catalog.ErrInUse, "end the pods that use it first"},
 	{catalog.ErrBusy, "try again"},

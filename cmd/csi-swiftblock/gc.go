@@ -149,7 +149,7 @@ func printDeleted(w io.Writer, list []deletedView) {
 			kept = "the grace until " + timeText(d.Until)
 		}
 		if d.Snapshots+d.Clones > 0 {
-			kept = fmt.Sprintf("%d snapshots, %d clones", d.Snapshots, d.Clones)
+			kept = fmt.Sprintf("snapshots: %d, clones: %d", d.Snapshots, d.Clones)
 		}
 		row(w, d.Volume, printable(d.Name), timeText(d.Deleted), d.Objects, sizeText(d.Bytes), orDash(kept))
 	}

@@ -186,7 +186,7 @@ func (s *session) abortImport(ctx context.Context, name string) (id string, err 
 	case errors.Is(err, errFound):
 		return string(found.ID), s.catalog.AbortImport(ctx, found.ID)
 	case err == nil:
-		err = fmt.Errorf("no import has the name %.200q: %w", name, catalog.ErrNotFound)
+		err = notThere(fmt.Sprintf("no import has the name %.200q", name))
 	}
 	return "", err
 }

@@ -190,3 +190,19 @@ func (r *trap) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// A create that fails half-way leaves nothing that is seen, and its name can be
+// had again.
+func TestFailedCreate(t *testing.T) {
+	a := newAdmin(t)
+	t.Setenv("ST_KEY", "wrong")
+	a.refused("credentials refused", "volume", "create", "v", "--size", "1Gi")
+	a.refused("credentials refused", "image", "import", "--name", "i", a.file("disk.raw", disk()))
+	t.Setenv("ST_KEY", a.swift.Key())
+	if list := a.volumes(); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	a.run("volume", "rm", "v")
+	a.run("volume", "create", "v", "--size", "2Gi")
+	a.run("image", "import", "--name", "i", filepath.Join(a.dir, "disk.raw"))
+}

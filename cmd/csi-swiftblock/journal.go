@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/attach"
-	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
@@ -54,7 +53,7 @@ func (f *stateFlag) find(name string) (journal, error) {
 			return j, nil
 		}
 	}
-	return journal{}, fmt.Errorf("no journal in %s has the name %.200q: see `csi-swiftblock journal ls`: %w", f.dir, name, catalog.ErrNotFound)
+	return journal{}, notThere(fmt.Sprintf("no journal in %s has the name %.200q: see `csi-swiftblock journal ls`", f.dir, name))
 }
 
 // complete offers the journals that are lost.

@@ -50,13 +50,48 @@ func (s *session) snapshot(ctx context.Context, arg string) (v authority.Snapsho
 	return v, found(err, "snapshot", arg)
 }
 
+// removableVolume finds what `volume rm` may delete: also what a `volume create`
+// that failed has left, which nobody sees, but which has the name.
+func (s *session) removableVolume(ctx context.Context, arg string) (ident.Volume, error) {
+	for row, err := range authority.All(ctx, s.records.Volumes(), "") {
+		if err != nil {
+			return "", err
+		}
+		v := row.Value
+		if (row.Key == arg || v.Name == arg) && (v.State == authority.Ready || v.State == authority.Creating) {
+			return v.ID, nil
+		}
+	}
+	return "", found(nil, "volume", arg)
+}
+
+// removableSnapshot finds what `snapshot rm` may delete: also one whose cut was
+// lost.
+func (s *session) removableSnapshot(ctx context.Context, arg string) (ident.Snapshot, error) {
+	for row, err := range authority.All(ctx, s.records.Snapshots(), "") {
+		if err != nil {
+			return "", err
+		}
+		if v := row.Value; (row.Key == arg || v.Name == arg) && v.State != authority.Deleted {
+			return v.ID, nil
+		}
+	}
+	return "", found(nil, "snapshot", arg)
+}
+
+// notThere is a catalog.ErrNotFound that says itself what to do.
+type notThere string
+
+func (n notThere) Error() string        { return string(n) }
+func (n notThere) Is(target error) bool { return target == catalog.ErrNotFound }
+
 // found makes of a search's end what it says about arg.
 func found(err error, kind, arg string) error {
 	switch {
 	case errors.Is(err, errFound):
 		return nil
 	case err == nil:
-		return fmt.Errorf("no %s has the id or name %.200q: see `csi-swiftblock %s ls`: %w", kind, arg, kind, catalog.ErrNotFound)
+		return notThere(fmt.Sprintf("no %s has the id or name %.200q: see `csi-swiftblock %s ls`", kind, arg, kind))
 	}
 	return err
 }
@@ -84,7 +119,7 @@ func (s *session) point(ctx context.Context, arg string) (point, error) {
 	case err != nil && !errors.Is(err, catalog.ErrNotFound):
 		return point{}, err
 	case err != nil && !isSnapshot:
-		return point{}, fmt.Errorf("no volume or snapshot has the id or name %.200q: see `csi-swiftblock volume ls` and `csi-swiftblock snapshot ls`: %w", arg, catalog.ErrNotFound)
+		return point{}, notThere(fmt.Sprintf("no volume or snapshot has the id or name %.200q: see `csi-swiftblock volume ls` and `csi-swiftblock snapshot ls`", arg))
 	case err == nil && isSnapshot:
 		return point{}, fmt.Errorf("%q names a volume and a snapshot: give the id %s or %s", arg, volume.ID, snapshot.ID)
 	case isSnapshot:

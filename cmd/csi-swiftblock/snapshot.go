@@ -138,11 +138,11 @@ nothing needs any more follows.`,
 				return err
 			}
 			return remove(c, out, args, "snapshot", func(ctx context.Context, arg string) (string, error) {
-				v, err := s.snapshot(ctx, arg)
+				id, err := s.removableSnapshot(ctx, arg)
 				if err != nil {
 					return "", err
 				}
-				return string(v.ID), s.catalog.DeleteSnapshot(ctx, v.ID)
+				return string(id), s.catalog.DeleteSnapshot(ctx, id)
 			})
 		},
 	}

@@ -217,11 +217,11 @@ Swift follows when nothing needs it any more.`,
 				return err
 			}
 			return remove(c, out, args, "volume", func(ctx context.Context, arg string) (string, error) {
-				v, err := s.volume(ctx, arg)
+				id, err := s.removableVolume(ctx, arg)
 				if err != nil {
 					return "", err
 				}
-				return string(v.ID), s.catalog.DeleteVolume(ctx, v.ID)
+				return string(id), s.catalog.DeleteVolume(ctx, id)
 			})
 		},
 	}
