@@ -3,14 +3,17 @@ package delta
 import (
 	"bytes"
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
-// slowFS lets a test hold back reads of segments.
+// slowFS lets a test hold back reads and prewrites of segments.
 type slowFS struct {
 	FS
-	hold chan struct{} // reads wait until it is closed; nil: they do not
+	hold   chan struct{} // reads wait until it is closed; nil: they do not
+	zeroed chan error    // each prewrite waits for its outcome here; nil: they do not
 }
 
 func (s *slowFS) Create(name string) (File, error) {
@@ -28,6 +31,40 @@ func (f slowFile) ReadAt(p []byte, off int64) (int, error) {
 		<-f.fs.hold
 	}
 	return f.File.ReadAt(p, off)
+}
+
+func (f slowFile) ZeroAt(off, n int64) error {
+	if f.fs.zeroed != nil {
+		return <-f.fs.zeroed
+	}
+	return f.File.ZeroAt(off, n)
+}
+
+// A file that is being prewritten is synced by two. The file system tells only
+// one of them that it lost pages, but both must know.
+func TestFailedPrewriteFailsTheFlush(t *testing.T) {
+	slow := &slowFS{FS: osFS{}, zeroed: make(chan error)}
+	cfg := testConfig(t)
+	cfg.FS = slow
+	j := mustCreate(t, cfg, testIdentity(), mib)
+	for first := j.ring.slots[0]; first.syncing.TryLock(); time.Sleep(time.Millisecond) {
+		first.syncing.Unlock() // the prewrite has not begun
+	}
+	flushed := make(chan error, 1)
+	check(t, j.Write(context.Background(), 0, pattern(1, 8192), false))
+	go func() { flushed <- j.Sync(context.Background()) }()
+	select {
+	case err := <-flushed:
+		t.Errorf("flush during a prewrite of the file: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	slow.zeroed <- errors.New("lost pages")
+	if err := <-flushed; !errors.Is(err, ErrStopped) {
+		t.Errorf("flush after a failed prewrite: %v", err)
+	}
+	if err := j.Close(); err == nil {
+		t.Error("a journal that could not be synced closed without an error")
+	}
 }
 
 // A read that began before its generation was retired gets its data, however
