@@ -46,7 +46,9 @@ func TestFailedPrewriteFailsTheFlush(t *testing.T) {
 	slow := &slowFS{FS: osFS{}, zeroed: make(chan error)}
 	cfg := testConfig(t)
 	cfg.FS = slow
+	cfg.SegmentSize = 4 * prewriteChunk
 	j := mustCreate(t, cfg, testIdentity(), mib)
+	slow.zeroed <- nil // room for records in front of the next step
 	for first := j.ring.slots[0]; first.syncing.TryLock(); time.Sleep(time.Millisecond) {
 		first.syncing.Unlock() // the prewrite has not begun
 	}
