@@ -312,7 +312,8 @@ func (j *Journal) mark() {
 }
 
 // Close syncs the log and closes it; nothing is uploaded or removed. Calls in
-// progress end with ErrClosed, at the latest when their I/O ends.
+// progress end with ErrClosed, at the latest when their I/O ends. A journal that
+// stopped is closed, too, and Close says why it stopped.
 func (j *Journal) Close() error {
 	j.closing.Do(func() { j.closeErr = j.wrap("close", j.close()) })
 	return j.closeErr
@@ -325,8 +326,8 @@ func (j *Journal) close() error {
 	<-j.commit.done
 	<-j.syncer.done
 	<-j.prewriter.done
-	var err error
-	if errors.Is(j.halt.err(), ErrClosed) {
+	err := j.halt.err()
+	if errors.Is(err, ErrClosed) {
 		err = j.syncer.sync()
 	}
 	j.publishing.Lock()
@@ -341,11 +342,10 @@ func (j *Journal) close() error {
 
 // Destroy closes the journal and removes its directory, with whatever it holds.
 func (j *Journal) Destroy() error {
-	err := j.Close()
-	if err != nil && !errors.Is(j.halt.err(), ErrStopped) {
+	if err := j.Close(); err != nil && !errors.Is(err, ErrStopped) {
 		return err
 	}
-	err = removeJournal(j.cfg.FS, j.cfg.Dir)
+	err := removeJournal(j.cfg.FS, j.cfg.Dir)
 	if err == nil && j.cfg.RunDir != "" {
 		err = j.cfg.FS.Remove(pageName(j.cfg.RunDir, j.id))
 	}
