@@ -48,7 +48,7 @@ func TestFailedPrewriteFailsTheFlush(t *testing.T) {
 	cfg.FS = slow
 	cfg.SegmentSize = 4 * prewriteChunk
 	j := mustCreate(t, cfg, testIdentity(), mib)
-	slow.zeroed <- nil // room for records in front of the next step
+	slow.zeroed <- nil                // room for records in front of the next step
 	time.Sleep(10 * time.Millisecond) // the next step begins
 	flushed := make(chan error, 1)
 	check(t, j.Write(context.Background(), 0, pattern(1, 8192), false))
