@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
@@ -117,6 +118,23 @@ func TestResumeProvesWhatIsListed(t *testing.T) {
 	}
 	if got, _ := w.read(t, "v"); !bytes.Equal(got, content) {
 		t.Error("the volume differs from the image")
+	}
+}
+
+// What another epoch has stored is not this import's: it may be removed.
+func TestResumeOfAnotherEpoch(t *testing.T) {
+	_, content := rawSample(t)
+	w := newWorld(t)
+	path := write(t, content)
+	if _, err := Import(t.Context(), Config{Store: until(w, 2), Volumes: w, Image: openImage(t, path), Name: "v", Parallel: 1}); err == nil {
+		t.Fatal("not interrupted")
+	}
+	target := w.volumes["v"]
+	target.Epoch = ident.NewEpoch(2)
+	w.volumes["v"] = target
+	result, err := Import(t.Context(), Config{Store: w, Volumes: w, Image: openImage(t, path), Name: "v"})
+	if err != nil || result.Reused != 0 {
+		t.Errorf("%+v, %v", result, err)
 	}
 }
 
