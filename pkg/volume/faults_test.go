@@ -94,6 +94,8 @@ func TestDamageIsNeverData(t *testing.T) {
 				p := make([]byte, 4096)
 				err := within(t, func() error { return r.ReadAt(r.ctx, p, kind.off) })
 				wantIs(t, err, ErrDamaged)
+				all := make([]byte, 8*mib) // read in another way than a part
+				wantIs(t, within(t, func() error { return r.ReadAt(r.ctx, all, kind.off) }), ErrDamaged)
 				for _, part := range []string{string(r.id), kind.prefix} {
 					if !strings.Contains(err.Error(), part) {
 						t.Errorf("%q does not name %s", err, part)

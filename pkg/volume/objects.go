@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,11 @@ func (s slot) bytes() int64 {
 // slotKey names the slot of a region. There are fewer than 2^25 in a volume.
 func slotKey(at snapshots.Location, chunk uint64, region uint32) cache.Key {
 	return cache.Key{Container: at.Container, Object: at.Name, Slot: uint32(chunk)*regions + region}
+}
+
+// indexKey names the footer of an object.
+func indexKey(at snapshots.Location) cache.Key {
+	return cache.Key{Container: at.Container, Object: at.Name}
 }
 
 // objects reads immutable objects through the cache.
@@ -130,6 +136,9 @@ func shared[V any](ctx context.Context, c *cache.Cache[V], key cache.Key, into *
 // load fetches, verifies and decodes n slots with one range GET, none if nothing
 // is stored for them.
 func (o *objects) load(ctx context.Context, at snapshots.Location, chunk uint64, first, n uint32) ([]slot, error) {
+	if n == regions && strings.HasPrefix(at.Name, chunks.ChunkPrefix) {
+		return o.loadChunk(ctx, at, chunk)
+	}
 	x, err := o.index(ctx, at)
 	if err != nil {
 		return nil, err
@@ -153,6 +162,27 @@ func (o *objects) load(ctx context.Context, at snapshots.Location, chunk uint64,
 			stored = obj.Body
 		}
 		return decode(x, frames, stored, pos, first, run)
+	})
+	return run, err
+}
+
+// loadChunk is load of all slots of a full chunk: its footer comes along.
+func (o *objects) loadChunk(ctx context.Context, at snapshots.Location, chunk uint64) ([]slot, error) {
+	run := make([]slot, regions)
+	err := proven(ctx, func() error {
+		obj, err := o.store.Get(ctx, at.Container, at.Name, swift.GetOptions{})
+		if err != nil {
+			return err
+		}
+		x, err := chunks.ParseIndex(at, obj.Size, obj.Body)
+		if err != nil {
+			return err
+		}
+		if int64(len(obj.Body)) != obj.Size {
+			return fmt.Errorf("%w: %s: %d of %d bytes", chunks.ErrDamaged, at, len(obj.Body), obj.Size)
+		}
+		o.cache.indexes.Add(indexKey(at), x)
+		return decode(x, x.Frames(chunk, 0, chunks.Size), obj.Body, 0, 0, run)
 	})
 	return run, err
 }
@@ -188,10 +218,9 @@ func decode(x *chunks.Index, frames []chunks.Frame, stored []byte, pos int64, fi
 
 // index returns the footer of an object.
 func (o *objects) index(ctx context.Context, at snapshots.Location) (x *chunks.Index, err error) {
-	key := cache.Key{Container: at.Container, Object: at.Name}
 	ctx, cancel := o.store.during(ctx)
 	defer cancel()
-	err = shared(ctx, o.cache.indexes, key, &x, func(ctx context.Context) (x *chunks.Index, err error) {
+	err = shared(ctx, o.cache.indexes, indexKey(at), &x, func(ctx context.Context) (x *chunks.Index, err error) {
 		read := &reading{patient: o.store}
 		err = proven(ctx, func() error {
 			x, err = snapshots.ReadIndex(ctx, read, at, nil)
