@@ -174,7 +174,7 @@ func (o *objects) loadChunk(ctx context.Context, at snapshots.Location, chunk ui
 		if err != nil {
 			return err
 		}
-		x, err := chunks.ParseIndex(at, obj.Size, obj.Body)
+		x, err := chunks.ParseIndex(at, obj.Size, obj.Body, nil)
 		if err != nil {
 			return err
 		}
