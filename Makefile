@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance sanity sanity-live e2e swift-up swift-down clean distclean need-go
+.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e swift-up swift-down clean distclean need-go
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ build: need-go ## bin/csi-swiftblock, static
 demo: need-go ## the whole product once, with real parts (SWIFT=real: on OpenStack Swift)
 	@hack/demo.sh
 
-test: need-go ## every proof: unit tests with -race, Swift, csi-sanity, iSCSI conformance, demo
+test: need-go ## every proof, in eight stages (docs/testing.md)
 	@hack/test.sh
 
 race: need-go ## the unit tests, with the race detector
@@ -23,6 +23,9 @@ race: need-go ## the unit tests, with the race detector
 
 conformance: need-go ## libiscsi's suite against our target and tgt
 	@hack/test.sh conformance
+
+initiator: need-go ## the Linux initiator against our target, in the guest
+	@hack/test.sh initiator
 
 sanity: need-go ## csi-sanity against the driver in one process
 	@hack/test.sh sanity

@@ -7,7 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
-stages=(race swift sanity conformance demo sanity-live e2e)
+stages=(race swift sanity conformance initiator demo sanity-live e2e)
 
 # Debian packages of a stage. Those of all stages are installed at once: much the fastest.
 declare -A packages=(
@@ -35,7 +35,7 @@ main() {
 	trap guest_abandon EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
-	case " ${stages[*]} " in *" demo "*) guest_begin 2>"$logs/guest.log" ;; esac
+	case " ${stages[*]} " in *" demo "* | *" initiator "*) guest_begin 2>"$logs/guest.log" ;; esac
 	for stage in "${stages[@]}"; do prove "$stage"; done
 	printf '\n=== summary\n'
 	printf '%s\n' "${summary[@]}"
@@ -47,7 +47,7 @@ prove() {
 	local stage=$1 began=$EPOCHREALTIME verdict=ok result
 	printf '\n=== %s\n' "$stage"
 	run "$stage" 2>&1 | tee "$logs/$stage.log" || { verdict=FAILED && failed=1; }
-	result=$(sed -nE 's/.*(DONE|csi-sanity:) //p; s/^((ours|tgt): .* of [0-9]+)$/\1/p; s/^--- ((PASS|FAIL): .*)/\1/p; /^demo passed/p' "$logs/$stage.log" | paste -sd ';')
+	result=$(sed -nE 's/.*(DONE|csi-sanity:) //p; s/^((ours|tgt): .* of [0-9]+)$/\1/p; s/^--- ((PASS|FAIL): .*)/\1/p; s/^kernel.sh: (all is right)/\1/p; /^demo passed/p' "$logs/$stage.log" | paste -sd ';')
 	summary+=("$(printf '%-12s %-7s %6s s  %s' "$stage" "$verdict" "$(seconds_since "$began")" "$result")")
 }
 
@@ -62,8 +62,12 @@ run() {
 	sanity) go test -count=1 -v ./test/sanity ;;
 	conformance) go run ./test/conformance -o "$logs/conformance.table" ;;
 	demo) hack/demo.sh ;;
-	sanity-live) in_guest sanity test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" ;;
-	e2e) in_guest e2e env E2E_BINARY=bin/csi-swiftblock .cache/e2e.test -test.v ;;
+	initiator)
+		CGO_ENABLED=0 go build -o bin/ramtarget ./test/conformance/ramtarget &&
+			in_guest initiator test/conformance/kernel.sh bin/ramtarget
+		;;
+	sanity-live) compile sanity && in_guest sanity-live test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" ;;
+	e2e) compile e2e && in_guest e2e env E2E_BINARY=bin/csi-swiftblock .cache/e2e.test -test.v ;;
 	*) die "no stage $1: there are ${!packages[*]}" ;;
 	esac
 }
@@ -81,14 +85,14 @@ on_swift() (
 	"$@"
 )
 
-# in_guest SUITE COMMAND...: compiles test/SUITE to .cache/SUITE.test and runs COMMAND in
-# the guest, whose kernel must see no I/O error.
+# compile SUITE: the binary, and test/SUITE as .cache/SUITE.test, to be run elsewhere.
+compile() { make -s build && CGO_ENABLED=0 go test -c -o ".cache/$1.test" "./test/$1"; }
+
+# in_guest STAGE COMMAND...: runs COMMAND in the guest, whose kernel must see no I/O error.
 in_guest() {
-	local suite=$1
+	local kernel_log=$logs/$1.kernel
 	shift
-	make -s build && go test -c -o ".cache/$suite.test" "./test/$suite" &&
-		test/guest/guest.sh run -t 900 -l "$logs/$suite.kernel" -- "$@" &&
-		no_io_errors "$logs/$suite.kernel"
+	test/guest/guest.sh run -t 900 -l "$kernel_log" -- "$@" && no_io_errors "$kernel_log"
 }
 
 main "$@"
