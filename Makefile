@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e swift-up swift-down clean distclean need-go
+.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e bench-target fuzz swift-up swift-down clean distclean need-go
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ sanity-live: need-go ## csi-sanity against the real processes and a kernel initi
 
 e2e: need-go ## the processes killed at every step, with a kernel initiator
 	@hack/test.sh e2e
+
+bench-target: need-go ## our iSCSI target against tgt (ARGS="-quick -force")
+	go run ./test/bench/target $(ARGS)
+
+fuzz: need-go ## every fuzz target, FUZZ seconds in all (30)
+	@hack/fuzz.sh $(FUZZ)
 
 lint: need-go ## formatting, vet, staticcheck, shellcheck, file lengths
 	@hack/lint.sh

@@ -63,7 +63,7 @@ run() {
 	conformance) go run ./test/conformance -o "$logs/conformance.table" ;;
 	demo) hack/demo.sh ;;
 	initiator)
-		CGO_ENABLED=0 go build -o bin/ramtarget ./test/conformance/ramtarget &&
+		CGO_ENABLED=0 go build -o bin/ramtarget ./test/targets/ramtarget &&
 			in_guest initiator test/conformance/kernel.sh bin/ramtarget
 		;;
 	sanity-live) compile sanity && in_guest sanity-live test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" ;;

@@ -2,7 +2,7 @@
 # kernel.sh RAMTARGET: the Linux kernel's initiator against our target. Runs as root where
 # that kernel is, such as in the guest:
 #
-#   CGO_ENABLED=0 go build -o bin/ramtarget ./test/conformance/ramtarget
+#   CGO_ENABLED=0 go build -o bin/ramtarget ./test/targets/ramtarget
 #   test/guest/guest.sh run -- test/conformance/kernel.sh bin/ramtarget
 #
 # It ends with status 0 when all of it is right, and no I/O error in the kernel's log.

@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/swiftblock/csi-swiftblock/test/targets"
 )
 
 // outcome of one test against one target.
@@ -59,7 +61,7 @@ func main() {
 }
 
 func run(ctx context.Context, race bool, out string, timeout time.Duration) error {
-	if err := installTools(ctx); err != nil {
+	if err := targets.Install(ctx, []string{"iscsi-test-cu", "tgtd", "tgtadm"}, []string{"libiscsi-bin", "tgt"}); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "conformance-")
@@ -74,15 +76,19 @@ func run(ctx context.Context, race bool, out string, timeout time.Duration) erro
 	if err != nil {
 		return err
 	}
-	ours, err := buildOurs(ctx, dir, race)
+	ours, err := targets.Ours(ctx, dir, race)
+	if err != nil {
+		return err
+	}
+	peer, err := targets.Tgt(targets.TgtConfig{Name: "tgt", Dir: dir, Control: 4711})
 	if err != nil {
 		return err
 	}
 	results := make([]map[string]outcome, 2)
-	for i, t := range []*server{ours, tgt(dir)} {
-		fmt.Printf("%s: %d tests of iscsi-test-cu\n", t.name, len(tests))
+	for i, t := range []*targets.Server{ours, peer} {
+		fmt.Printf("%s: %d tests of iscsi-test-cu\n", t.Name, len(tests))
 		if results[i], err = runAll(ctx, t, tests, timeout); err != nil {
-			return fmt.Errorf("%s: %w", t.name, err)
+			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 	}
 	return report(out, tests, results[0], results[1])
@@ -107,27 +113,27 @@ func list(ctx context.Context) ([]string, error) {
 }
 
 // runAll runs the tests against a server, which is started again when it dies.
-func runAll(ctx context.Context, s *server, tests []string, timeout time.Duration) (map[string]outcome, error) {
+func runAll(ctx context.Context, s *targets.Server, tests []string, timeout time.Duration) (map[string]outcome, error) {
 	results := map[string]outcome{}
-	defer s.stop()
+	defer s.Stop()
 	for _, name := range tests {
-		if !s.running() {
-			if err := s.start(ctx); err != nil {
+		if !s.Running() {
+			if err := s.Start(ctx); err != nil {
 				return nil, err
 			}
 		}
-		o, err := runOne(ctx, s.url, name, timeout)
+		o, err := runOne(ctx, s.URL, name, timeout)
 		if err != nil {
 			return nil, err
 		}
-		if !s.running() {
+		if !s.Running() {
 			o = crash
-			fmt.Fprintf(os.Stderr, "%s died in %s:\n%s\n", s.name, name, s.tail())
+			fmt.Fprintf(os.Stderr, "%s died in %s:\n%s\n", s.Name, name, s.Tail())
 		}
 		results[name] = o
 	}
-	if races := s.races(); races > 0 {
-		return nil, fmt.Errorf("%d data races:\n%s", races, s.tail())
+	if races := s.Races(); races > 0 {
+		return nil, fmt.Errorf("%d data races:\n%s", races, s.Tail())
 	}
 	return results, nil
 }

@@ -1,4 +1,4 @@
-package main
+package targets
 
 import (
 	"context"
@@ -6,29 +6,31 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 )
 
 // policy is what Debian's package scripts ask before they start a daemon.
 const policy = "/usr/sbin/policy-rc.d"
 
-// installTools installs iscsi-test-cu and tgtd where they are missing.
-func installTools(ctx context.Context) error {
-	missing := false
-	for _, tool := range []string{"iscsi-test-cu", "tgtd", "tgtadm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing = true
-		}
-	}
+// Install installs Debian's packages where a tool of theirs is missing: tools are
+// paths, or names that are on PATH.
+func Install(ctx context.Context, tools, packages []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("tgtd needs root: run as root")
 	}
-	if !missing {
+	missing := slices.DeleteFunc(slices.Clone(tools), func(tool string) bool {
+		_, err := exec.LookPath(tool)
+		return err == nil
+	})
+	if len(missing) == 0 {
 		return nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return errors.New("iscsi-test-cu and tgtd are missing, and there is no apt-get: install libiscsi's tools and tgt")
+		return fmt.Errorf("missing: %s, and there is no apt-get: install what Debian calls %s",
+			strings.Join(missing, ", "), strings.Join(packages, ", "))
 	}
-	fmt.Println("installing libiscsi-bin and tgt")
+	fmt.Fprintln(os.Stderr, "installing", strings.Join(packages, ", "))
 	// The packages' daemons must not start.
 	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) {
 		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
@@ -36,7 +38,7 @@ func installTools(ctx context.Context) error {
 		}
 		defer os.Remove(policy)
 	}
-	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", "libiscsi-bin", "tgt"}} {
+	for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends"}, packages...)} {
 		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q"}, args...)...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if text, err := cmd.CombinedOutput(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
@@ -23,15 +24,23 @@ func main() {
 	user := flag.String("chap-user", "", "CHAP user; none: no CHAP")
 	secret := flag.String("chap-secret", "", "CHAP secret")
 	file := flag.String("file", "", "file to keep the data in, mapped into memory, so that they outlive the process")
+	delay := flag.Duration("delay", 0, "time that every read and write of the device takes")
+	mallocs := flag.Bool("mallocs", false, "at the end, print to stderr how many allocations were made")
 	verbose := flag.Bool("v", false, "log sessions to stderr")
 	flag.Parse()
 	device, err := newRAM(*size, *file)
 	if err == nil {
+		device.delay = *delay
 		err = run(*addr, *iqn, device, target.CHAP{User: *user, Secret: *secret}, *verbose)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ramtarget:", err)
 		os.Exit(1)
+	}
+	if *mallocs {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Fprintln(os.Stderr, "mallocs", m.Mallocs)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,7 @@ type ram struct {
 	data  []byte // as long as it can grow
 	size  atomic.Int64
 	locks [64]sync.RWMutex
+	delay time.Duration // of each read and write
 }
 
 // stripe is how much of the device one lock is for, in bytes; the locks are used
@@ -62,7 +64,15 @@ func (r *ram) each(off, n int64, f func(lock *sync.RWMutex, off, end int64)) {
 	}
 }
 
+// wait takes the time that the device is to take.
+func (r *ram) wait() {
+	if r.delay > 0 {
+		time.Sleep(r.delay)
+	}
+}
+
 func (r *ram) ReadAt(_ context.Context, p []byte, off int64) error {
+	r.wait()
 	r.each(off, int64(len(p)), func(l *sync.RWMutex, from, to int64) {
 		l.RLock()
 		defer l.RUnlock()
@@ -72,6 +82,7 @@ func (r *ram) ReadAt(_ context.Context, p []byte, off int64) error {
 }
 
 func (r *ram) WriteAt(_ context.Context, p []byte, off int64, _ bool) error {
+	r.wait()
 	r.each(off, int64(len(p)), func(l *sync.RWMutex, from, to int64) {
 		l.Lock()
 		defer l.Unlock()
