@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # lib.sh: what the project's shell scripts share. Sourced, never run.
 
+# One variant of every package is compiled and cached; the race detector alone needs cgo.
+export CGO_ENABLED=0
+
 # die MESSAGE: one line, with the remedy in it, and the end of the script.
 die() {
 	echo "${0##*/}: $*" >&2

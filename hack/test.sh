@@ -42,28 +42,34 @@ main() {
 	exit $failed
 }
 
-# prove STAGE runs it and notes its result: the lines that the proofs sum up with.
+# Lines that the proofs sum up with.
+sums='s/.*(DONE|csi-sanity:) //p
+s/^((ours|tgt): .* of [0-9]+)$/\1/p
+s/^--- ((PASS|FAIL): .*)/\1/p
+s/^kernel.sh: (all is right)/\1/p
+/^demo passed/p'
+
+# prove STAGE runs it and notes its verdict, time and sums.
 prove() {
 	local stage=$1 began=$EPOCHREALTIME verdict=ok result
 	printf '\n=== %s\n' "$stage"
 	run "$stage" 2>&1 | tee "$logs/$stage.log" || { verdict=FAILED && failed=1; }
-	result=$(sed -nE 's/.*(DONE|csi-sanity:) //p; s/^((ours|tgt): .* of [0-9]+)$/\1/p; s/^--- ((PASS|FAIL): .*)/\1/p; s/^kernel.sh: (all is right)/\1/p; /^demo passed/p' "$logs/$stage.log" | paste -sd ';')
+	result=$(sed -nE "$sums" "$logs/$stage.log" | paste -sd ';')
 	summary+=("$(printf '%-12s %-7s %6s s  %s' "$stage" "$verdict" "$(seconds_since "$began")" "$result")")
 }
 
 run() {
 	case $1 in
-	race) go vet ./... && gotest -race -timeout 20m ./cmd/... ./pkg/... ;;
+	race) go vet ./... && gotest -timeout 20m ./cmd/... ./pkg/... ;;
 	swift)
-		# With -race as well, so that nothing is compiled again.
-		on_swift gotest -race -count=1 -run 'RealSwift|OnAStore|Kill' \
+		on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
 			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog
 		;;
 	sanity) go test -count=1 -v ./test/sanity ;;
 	conformance) go run ./test/conformance -o "$logs/conformance.table" ;;
 	demo) hack/demo.sh ;;
 	initiator)
-		CGO_ENABLED=0 go build -o bin/ramtarget ./test/targets/ramtarget &&
+		go build -o bin/ramtarget ./test/targets/ramtarget &&
 			in_guest initiator test/conformance/kernel.sh bin/ramtarget
 		;;
 	sanity-live) compile sanity && in_guest sanity-live test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" ;;
@@ -72,7 +78,7 @@ run() {
 	esac
 }
 
-gotest() { gotestsum --format pkgname --hide-summary skipped -- "$@"; }
+gotest() { CGO_ENABLED=1 gotestsum --format pkgname --hide-summary skipped -- -race "$@"; }
 
 # on_swift COMMAND...: runs it with a real Swift of its own that ST_AUTH, ST_USER and
 # ST_KEY name.
@@ -86,7 +92,7 @@ on_swift() (
 )
 
 # compile SUITE: the binary, and test/SUITE as .cache/SUITE.test, to be run elsewhere.
-compile() { make -s build && CGO_ENABLED=0 go test -c -o ".cache/$1.test" "./test/$1"; }
+compile() { make -s build && go test -c -o ".cache/$1.test" "./test/$1"; }
 
 # in_guest STAGE COMMAND...: runs COMMAND in the guest, whose kernel must see no I/O error.
 in_guest() {
