@@ -33,10 +33,30 @@ paths() { ! git grep -nIE "$PWD/|/(home|Users)/[a-z]+/" -- ':!hack/lint.sh'; }
 whitespace() { git diff --check "$(git hash-object -t tree /dev/null)" -- ':!*.golden'; }
 shell() { scripts | xargs shellcheck -x; }
 
+# Packages import only from floors below their own (docs/design.md, section 2).
+# shellcheck disable=SC2016 # a template and a program, not for this shell to expand
+floors() {
+	go list -f '{{range .Imports}}{{$.ImportPath}} {{.}}{{"\n"}}{{end}}' ./cmd/... ./pkg/... |
+		awk -v module="$(go list -m)/" '
+			function noun(path) { sub("^" module "(pkg/)?", "", path); sub("/.*", "", path); return path }
+			BEGIN {
+				rows = "ident internal|authority chunks class delta host swift target|cache snapshots wire" \
+					"|catalog image volume|attach|driver|cmd"
+				for (i = split(rows, row, "|"); i > 0; i--)
+					for (j = split(row[i], name, " "); j > 0; j--) floor[name[j]] = i
+			}
+			index($2, module) != 1 { next }
+			{ from = noun($1); to = noun($2) }
+			!(from in floor) { print from " stands on no floor: say on which, here and in docs/design.md"; next }
+			from != to && floor[from] <= floor[to] { print $1 " imports " $2 }
+		' | nothing
+}
+
 need_packages shellcheck
 check "not formatted by gofumpt" formatting
 check "go vet" go vet ./...
 check "staticcheck" staticcheck ./...
+check "imports that do not go down" floors
 check "shellcheck" shell
 check "longer than $longest lines" lengths
 check "paths of a machine" paths
