@@ -538,6 +538,39 @@ func TestDeathAtEveryRequest(t *testing.T) {
 	}
 }
 
+// An upload that the end of the process interrupts is an error at whatever step:
+// one without an error is followed by a root, which would lack the rest.
+func TestInterruptedUploadIsAnError(t *testing.T) {
+	r := newRig(t, 32*mib, nil)
+	r.write(0, noise(1, 6*mib))
+	r.write(8*mib, noise(2, 4096))
+	layer, err := r.journal.Seal(r.ctx, "", false) // of which the publisher has not heard
+	r.must(err)
+	for requests := range 4 {
+		ctx, cancel := context.WithCancel(r.ctx)
+		r.store.set(func(s *spy) {
+			left := requests
+			s.before = func(string, string) error {
+				if left--; left <= 0 {
+					cancel()
+				}
+				return nil
+			}
+		})
+		if requests == 0 {
+			cancel()
+		}
+		if update, err := r.publisher.upload(ctx, layer); err == nil {
+			for chunk := range uint64(2) {
+				if e, err := update.Table.Entry(r.ctx, chunk); err != nil || e.IsZero() {
+					t.Errorf("interrupted at request %d: a root without chunk %d; %v", requests, chunk, err)
+				}
+			}
+		}
+		cancel()
+	}
+}
+
 // The journal lets go of a layer only after who opened the volume has kept the
 // root; a root that is older than what the journal let go of is refused.
 func TestHeads(t *testing.T) {

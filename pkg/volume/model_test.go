@@ -140,6 +140,7 @@ const (
 func TestModel(t *testing.T) {
 	if flag.Lookup("rapid.checks").Value.String() == "100" { // the default
 		flag.Set("rapid.checks", "20")
+		flag.Set("rapid.shrinktime", "5s") // what happened in the background cannot be replayed anyway
 	}
 	// Each journal is held in memory several times over.
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(512 << 20))

@@ -86,10 +86,13 @@ func (u *upload) data(ctx context.Context) error {
 	}
 	for chunk := range u.layer.Chunks() {
 		w, err := u.plan(ctx, chunk)
-		if err != nil {
-			g.Go(func() error { return err })
+		if err == nil {
+			err = ctx.Err()
 		}
-		if ctx.Err() != nil {
+		if err != nil {
+			// Whoever gets no error from here saves a root: the end of ctx must be
+			// one, even if no step has met it.
+			g.Go(func() error { return err })
 			break
 		}
 		switch w.kind {
