@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e bench-target fuzz swift-up swift-down clean distclean need-go
+.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e mutants bench-target fuzz swift-up swift-down clean distclean need-go
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-target: need-go ## our iSCSI target against tgt (ARGS="-quick -force")
 
 fuzz: need-go ## every fuzz target, FUZZ seconds in all (30)
 	@hack/fuzz.sh $(FUZZ)
+
+mutants: need-go ## defects made on purpose, each of which a test must notice
+	go run ./test/mutants
 
 lint: need-go ## formatting, vet, staticcheck, shellcheck, file lengths
 	@hack/lint.sh

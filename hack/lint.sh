@@ -30,7 +30,7 @@ formatting() { handwritten | xargs gofumpt -l | nothing; }
 lengths() { handwritten | xargs wc -l | awk -v longest=$longest '$2 != "total" && $1 > longest' | nothing; }
 # A path of the machine somebody works on means nothing on another.
 paths() { ! git grep -nIE "$PWD/|/(home|Users)/[a-z]+/" -- ':!hack/lint.sh'; }
-whitespace() { git diff --check "$(git hash-object -t tree /dev/null)" -- ':!*.golden'; }
+whitespace() { git diff --check "$(git hash-object -t tree /dev/null)" -- ':!*.golden' ':!*.patch'; }
 shell() { scripts | xargs shellcheck -x; }
 
 # Packages import only from floors below their own (docs/design.md, section 2).

@@ -182,8 +182,9 @@ func TestSealedLayerIsTheCut(t *testing.T) {
 	verify(j.Sealed()[0])
 }
 
-func TestRetiredSegmentsAreUsedAgain(t *testing.T) {
-	ctx := context.Background()
+func TestRetiredSegmentsAreUsedAgain(t *testing.T) { // B9
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // of holding, were it for ever
+	defer cancel()
 	cfg, id := testConfig(t), testIdentity()
 	cfg.Quota = 6 * cfg.SegmentSize
 	j := mustCreate(t, cfg, id, 16*mib)
@@ -226,6 +227,23 @@ func TestRetiredSegmentsAreUsedAgain(t *testing.T) {
 	}
 	if err := j.Retire(ctx, 41); !errors.Is(err, ErrNotSealed) {
 		t.Fatalf("retire of the active generation: %v", err)
+	}
+}
+
+// Writes that nobody flushes cost no sync, and one flush serves them all.
+func TestWritesDoNotSync(t *testing.T) { // B15
+	ctx := context.Background()
+	j := mustCreate(t, testConfig(t), testIdentity(), mib)
+	before := j.Stats().Syncs
+	for i := range int64(10) {
+		check(t, j.Write(ctx, i*Block, pattern(1, Block), false))
+	}
+	if n := j.Stats().Syncs - before; n != 0 {
+		t.Errorf("%d syncs for 10 writes", n)
+	}
+	check(t, j.Sync(ctx))
+	if n := j.Stats().Syncs - before; n != 1 {
+		t.Errorf("%d syncs for 10 writes and a flush", n)
 	}
 }
 

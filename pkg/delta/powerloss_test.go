@@ -106,6 +106,20 @@ func TestRetireKeepsADurableBeginning(t *testing.T) {
 	}
 }
 
+// A generation whose SEAL record is not durable is not given out for upload: after
+// a power loss it would be cut elsewhere (R4).
+func TestSealedMeansDurably(t *testing.T) {
+	n := newNode(t, 1)
+	n.check(n.write(0, 1, 1))
+	n.fs.FailSyncs(1)
+	if _, err := n.j.Seal(context.Background(), "", false); !errors.Is(err, delta.ErrStopped) {
+		t.Errorf("seal with a sync that failed: %v", err)
+	}
+	if layers := n.j.Sealed(); len(layers) != 0 {
+		t.Errorf("generation %d is given out", layers[0].Gen())
+	}
+}
+
 // A broken record that a later one knows to have been durable is damage; the
 // torn end of the log is not (R3).
 func TestDamageIsToldFromATornEnd(t *testing.T) {
