@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -393,26 +394,50 @@ func TestDiscovery(t *testing.T) {
 	i.expectEnd()
 }
 
-// Sessions that come and go leave nothing behind.
-func TestManyLoginsLeaveNothing(t *testing.T) {
+// What SendTargets names decides what is listed, and a session with a target is
+// not for browsing (RFC 7143 appendix C).
+func TestSendTargets(t *testing.T) {
 	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
-	connect(t, s).conn.Close()
-	before := runtime.NumGoroutine()
-	for range 300 {
-		i := connect(t, s)
-		i.conn.Close()
-	}
-	deadline := time.Now().Add(waitLimit)
-	for time.Now().Before(deadline) {
-		s.mu.Lock()
-		left := len(s.sessions) + len(s.pending)
-		s.mu.Unlock()
-		if left == 0 && runtime.NumGoroutine() <= before+2 {
-			return
+	for name, initiators := range map[string][]string{"-other": nil, "-hidden": {"someone"}} {
+		if err := s.AddTarget(Target{IQN: testIQN + name, Initiators: initiators, LUNs: oneLUN(newFakeDevice())}); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("%d sessions and %d goroutines left, %d goroutines before", len(s.sessions), runtime.NumGoroutine(), before)
+	normal, discovery := connect(t, s), dial(t, s)
+	if r := discovery.login(toFullFeature, "InitiatorName="+discovery.name, "SessionType=Discovery"); loginStatus(r) != login.Success {
+		t.Fatalf("login: %04x", loginStatus(r))
+	}
+	for _, c := range []struct {
+		session *initiator
+		which   string
+		want    []string // ends of the names
+	}{
+		{discovery, "All", []string{"", "-other"}},
+		{discovery, testIQN, []string{""}},
+		{discovery, strings.ToUpper(testIQN), []string{""}},
+		{discovery, testIQN + "-hidden", nil},
+		{discovery, testIQN + "-none", nil},
+		{discovery, "", nil}, // there is no target that this is the session of
+		{normal, "", []string{""}},
+		{normal, testIQN, []string{""}},
+		{normal, "All", nil},
+	} {
+		var h pdu.Header
+		h.SetOpcode(pdu.TextRequest)
+		h.SetFlags(pdu.FlagFinal)
+		c.session.number(&h)
+		h.SetTransferTag(pdu.NoTag)
+		c.session.send(&h, []byte("SendTargets="+c.which+"\x00"))
+		var got []string
+		for pair := range strings.SplitSeq(string(c.session.receive().data), "\x00") {
+			if name, ok := strings.CutPrefix(pair, "TargetName="+testIQN); ok {
+				got = append(got, name)
+			}
+		}
+		if slices.Sort(got); !slices.Equal(got, c.want) {
+			t.Errorf("discovery %v, SendTargets=%q: %q, want %q", c.session == discovery, c.which, got, c.want)
+		}
+	}
 }
 
 func TestServeAfterShutdown(t *testing.T) {

@@ -111,6 +111,9 @@ func TestRegistration(t *testing.T) {
 	cdb, list := persistent(scsi.PR_OUT_REGISTER, 0, 0, 7)
 	list[20] = 1 // APTPL, which is not offered
 	b.sense(bob, cdb, list, 5, 0x2600)
+	if c := b.good(alice, []byte{0x5e, scsi.PR_IN_REPORT_CAPABILITIES, 0, 0, 0, 0, 0, 0, 8, 0}, nil); c.In[2]&1 != 0 || c.In[3]&1 != 0 {
+		t.Errorf("capabilities % x claim persistence through power loss", c.In)
+	}
 	cdb[8] = 23
 	b.sense(bob, cdb, list, 5, 0x1a00)
 	u := b.units.Unit(0)
