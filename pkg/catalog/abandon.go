@@ -53,7 +53,13 @@ func (c *Catalog) endLost(ctx context.Context, v authority.Volume) (authority.Vo
 	if err := c.putOnce(ctx, v.Container, chunks.FenceName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
 		return v, err
 	}
-	newest, err := c.search(ctx, v)
+	newest, err := c.search(ctx, v, searchLooks)
+	if errors.Is(err, swift.ErrNotFound) || errors.Is(err, ErrRolledBack) {
+		// What the record named when it was read may have been collected since.
+		if now, _, err := c.volumes.Get(ctx, string(v.ID)); err == nil && now.Head != nil && (v.Head == nil || *now.Head != *v.Head) {
+			return v, ErrBusy
+		}
+	}
 	if err != nil {
 		return v, err
 	}
@@ -82,14 +88,15 @@ const (
 	// searchAhead is how many consecutive generations must be absent before the
 	// last one found is taken for the newest.
 	searchAhead = 8
-	// searchLooks is how often an absent one is looked for.
+	// searchLooks is how often an absent one is looked for where none may be missed.
 	searchLooks = 3
 )
 
 // search finds the newest root of a volume's open epoch, starting from the one
 // recorded; the recorded head itself if there is none newer, nil if there is no
-// head. A root counts if the parents of it lead back to the recorded head.
-func (c *Catalog) search(ctx context.Context, v authority.Volume) (*snapshots.Root, error) {
+// head. A root counts if the parents of it lead back to the recorded head. An
+// absent one is looked for so many times.
+func (c *Catalog) search(ctx context.Context, v authority.Volume, looks int) (*snapshots.Root, error) {
 	var newest *snapshots.Root
 	if v.Head != nil {
 		var err error
@@ -105,7 +112,7 @@ func (c *Catalog) search(ctx context.Context, v authority.Volume) (*snapshots.Ro
 	if v.Head != nil && v.Head.Epoch == v.Opening.Epoch {
 		last = v.Head.Generation
 	}
-	for look := 0; look < searchLooks; {
+	for look := 0; look < looks; {
 		found, err := c.firstRoot(ctx, v, last)
 		switch {
 		case err != nil:
@@ -117,7 +124,7 @@ func (c *Catalog) search(ctx context.Context, v authority.Volume) (*snapshots.Ro
 			newest, last, look = found, found.Ref.Gen, 0
 			continue
 		}
-		if look++; look < searchLooks {
+		if look++; look < looks {
 			if err := c.pause(ctx); err != nil {
 				return nil, err
 			}
@@ -163,12 +170,16 @@ func (c *Catalog) continues(ctx context.Context, found, before *snapshots.Root) 
 	return nil
 }
 
-// history iterates over a root and its parents, newest first. It ends after the
-// first error.
+// history iterates over a root and its parents, newest first, down to those that
+// were collected: while a cut is being decided none is, so it is not among them.
+// It ends after the first error.
 func (c *Catalog) history(ctx context.Context, from authority.Root) iter.Seq2[*snapshots.Root, error] {
 	return func(yield func(*snapshots.Root, error) bool) {
 		for at, r := from.Container, ref(from); !r.IsZero(); {
 			loaded, err := snapshots.LoadRoot(ctx, c.store, at, r)
+			if errors.Is(err, swift.ErrNotFound) && r != ref(from) {
+				return
+			}
 			if !yield(loaded, err) || err != nil {
 				return
 			}

@@ -21,6 +21,8 @@
 //	delete snapshot   tombstone → claim dropped ‖ sweep: s/<id> → record
 //	confirm           e/<n+1>… absent → epoch n+1 in the record → e/<n+1>
 //	abandon           hand-over, or: f/<n> → newest root searched → record
+//	collect           records read → newest root in the record → objects that
+//	                  no root reaches → records read again → those deleted
 //
 // # What keeps a reference whole
 //
@@ -55,9 +57,12 @@ type Config struct {
 	Cluster string
 	// Nodes reaches the export processes.
 	Nodes Nodes
-	// Grace is how long a deleted volume stays before the sweep erases it;
-	// default: not at all.
+	// Grace is how long what was deleted or superseded stays in Swift; default:
+	// not at all.
 	Grace time.Duration
+	// LostKept is how long everything stays of an epoch whose node was lost: it
+	// may hold more than was found; default 14 days.
+	LostKept time.Duration
 	// Patience is how long a record may exist without its claim before the sweep
 	// takes it for the rest of a call that died; default 10 minutes.
 	Patience time.Duration
@@ -107,6 +112,9 @@ func New(config Config) *Catalog {
 	}
 	if config.Unfinished == 0 {
 		config.Unfinished = 7 * 24 * time.Hour
+	}
+	if config.LostKept == 0 {
+		config.LostKept = 14 * 24 * time.Hour
 	}
 	if config.SearchPause == 0 {
 		config.SearchPause = time.Second

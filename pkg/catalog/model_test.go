@@ -23,9 +23,11 @@ var (
 )
 
 // TestModel creates, writes, snapshots, clones, abandons and deletes at random,
-// with controllers that die in any step and whose calls another one repeats much
-// later or never. Whatever is visible holds what it should at any time, and when
-// all is deleted nothing is left.
+// and collects without a grace in between, with controllers that die in any step
+// and whose calls another one repeats much later or never, over listings that are
+// stale and have rows resurrected. Whatever is visible holds what it should at
+// any time; nothing that is not needed stays, and when all is deleted nothing is
+// left.
 func TestModel(t *testing.T) {
 	seeds := []uint64{*modelSeed}
 	if *modelSeed == 0 {
@@ -37,7 +39,13 @@ func TestModel(t *testing.T) {
 	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
-			runModel(newWorld(t), seed)
+			store := swifttest.Faulty(swifttest.NewStore(t), seed, swifttest.Faults{LateRow: 0.1, GhostRow: 0.3})
+			m := newModel(newWorldOn(t, store), seed)
+			for range *modelSteps {
+				m.step()
+			}
+			store.SetFaults(swifttest.Faults{})
+			m.end()
 		})
 	}
 }
@@ -50,15 +58,15 @@ func TestModelOnRealSwift(t *testing.T) {
 	}
 	w := newWorldOn(t, swifttest.NewRealStore(t))
 	t.Logf("seed %d", seed)
-	runModel(w, seed)
-}
-
-func runModel(w *world, seed uint64) {
-	m := &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
+	m := newModel(w, seed)
 	for range *modelSteps {
 		m.step()
 	}
 	m.end()
+}
+
+func newModel(w *world, seed uint64) *model {
+	return &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
 }
 
 // content is what the chunks of a volume hold.
@@ -141,7 +149,7 @@ func (m *model) call(p *pending) {
 func (m *model) step() {
 	name, v := pick(m, m.volumes)
 	snapName, s := pick(m, m.snapshots)
-	switch op := m.random.IntN(16); {
+	switch op := m.random.IntN(18); {
 	case v == nil || op == 0:
 		name := m.name("volume")
 		m.say("create %s", name)
@@ -183,13 +191,20 @@ func (m *model) step() {
 			done:   m.check,
 		})
 	case op == 13:
+		m.say("collect")
+		m.call(&pending{
+			repeat: func(c *catalog.Catalog) error { _, err := c.Collect(m.ctx, catalog.CollectOptions{}); return err },
+			done:   m.check,
+		})
+		m.verify()
+	case op == 14:
 		m.say("sweep")
 		m.call(&pending{
 			repeat: func(c *catalog.Catalog) error { _, err := c.Sweep(m.ctx); return err },
 			done:   m.check,
 		})
 		m.verify()
-	case op >= 14 && len(m.pending) > 0:
+	case op >= 15 && len(m.pending) > 0:
 		i := m.random.IntN(len(m.pending))
 		p := m.pending[i]
 		m.pending = slices.Delete(m.pending, i, i+1)
@@ -316,6 +331,16 @@ func (m *model) verify() {
 	}
 }
 
+// detachAll closes what is open, in an order that only the seed decides.
+func (m *model) detachAll() {
+	for _, name := range slices.Sorted(maps.Keys(m.volumes)) {
+		if v := m.volumes[name]; v.export != nil {
+			m.detach(v.export)
+			v.export = nil
+		}
+	}
+}
+
 // end repeats some calls that died, leaves others for ever, and deletes all.
 func (m *model) end() {
 	for _, p := range m.pending {
@@ -328,6 +353,12 @@ func (m *model) end() {
 	m.verify()
 	m.sweep()
 	m.verify()
+	m.detachAll()
+	m.later()
+	m.sweep() // what is not repeated any more
+	m.collect()
+	m.verify()
+	m.lean()
 	m.deleteAll()
 	m.empty()
 }

@@ -23,7 +23,7 @@ type Swept struct{ Volumes, Snapshots, Objects int }
 // it leaves to the next one; the errors of all volumes are returned together.
 //
 // The container of a deleted volume goes after the grace, once no snapshot of the volume and no
-// pin on it is left. Objects of a live volume are not touched.
+// pin on it is left. Of other volumes no object is touched: see [Catalog.Collect].
 func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 	var total Swept
 	for {
@@ -103,7 +103,7 @@ func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Vo
 				return nil, err
 			}
 		case authority.Deleted:
-			if c.now().Sub(v.Deleted) >= c.config.Grace {
+			if c.old(v.Deleted) {
 				dead = append(dead, row)
 			}
 		}
@@ -134,6 +134,9 @@ func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bo
 		case authority.Deleted:
 			if err := c.drop(ctx, snapshotNames, s.Name, row.Key); err != nil {
 				return err
+			}
+			if !c.old(s.Deleted) {
+				continue // the tombstone keeps the cut for a grace
 			}
 			if err := c.deleteObject(ctx, s.Container, chunks.SnapshotName(s.ID)); err != nil {
 				return failed(err, "erase", "snapshot", s.ID)
@@ -207,6 +210,12 @@ func (c *Catalog) clear(ctx context.Context, v authority.Volume, swept *Swept) (
 		return false, err
 	}
 	if v.Origin != nil {
+		if v.Origin.Volume != "" { // its node may have recorded the cut
+			err := c.deleteObject(ctx, c.container(v.Origin.Volume), chunks.SnapshotName(ident.Snapshot(v.ID)))
+			if err != nil {
+				return false, err
+			}
+		}
 		for _, owner := range v.Origin.Pinned {
 			if err := c.unpin(ctx, owner, v.ID); err != nil {
 				return false, err

@@ -35,6 +35,7 @@ type world struct {
 	authority authority.Authority
 	nodes     *nodes
 	clock     func() time.Time
+	grace     time.Duration
 }
 
 func newWorld(t *testing.T) *world {
@@ -58,6 +59,7 @@ func (w *world) controller(a authority.Authority, store swift.Store) *catalog.Ca
 	return catalog.New(catalog.Config{
 		Authority: a, Store: store, Prefix: w.prefix, Cluster: cluster, Nodes: w.nodes,
 		Patience: time.Minute, Unfinished: 30 * time.Minute, SearchPause: time.Millisecond,
+		Grace: w.grace, LostKept: 30 * time.Minute,
 		Now: func() time.Time { return w.clock() },
 	})
 }
@@ -303,6 +305,14 @@ func (e *export) publish(ctx context.Context, s ident.Snapshot, entries map[uint
 		}
 	}
 	ref := update.Root.Ref
+	if s != "" {
+		record := snapshots.Record{
+			ID: s, Source: e.volume, Container: update.Root.Container, Root: ref, Size: e.size, Created: change.State.Sealed,
+		}
+		if err := snapshots.PutRecord(ctx, e.store, update.Root.Container, record); err != nil {
+			return err
+		}
+	}
 	e.gen, e.table = ref.Gen, snapshots.OpenTable(e.store, update.Root)
 	e.head = &authority.Root{Container: update.Root.Container, Epoch: ref.Epoch, Generation: ref.Gen, Hash: authority.Hash(ref.Hash)}
 	return nil
