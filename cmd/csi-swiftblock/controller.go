@@ -17,7 +17,7 @@ func controllerCommand() *cobra.Command {
 	var flags catalogFlags
 	var csiEndpoint, openings string
 	var nodes []string
-	var sweep time.Duration
+	var sweep, collect time.Duration
 	c := &cobra.Command{
 		Use:   "controller",
 		Short: "Make and delete volumes and snapshots, and decide who may write",
@@ -36,21 +36,31 @@ func controllerCommand() *cobra.Command {
 				func(ctx context.Context) error {
 					return driver.Serve(ctx, openings, log, driver.NewOpenings(s.catalog).Register)
 				},
-				func(ctx context.Context) error { return sweepEvery(ctx, sweep, s.catalog) },
+				func(ctx context.Context) error {
+					return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })
+				},
+				func(ctx context.Context) error {
+					return every(ctx, collect, func() { collectOnce(ctx, s.catalog) })
+				},
 			)
 		},
 	}
 	flags.add(c)
-	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long the objects of a deleted volume stay in Swift")
-	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for")
+	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long what was deleted or superseded stays in Swift")
+	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for; 0: never")
+	c.Flags().DurationVar(&collect, "collect", time.Hour, "how often old versions of living volumes are looked for; 0: never")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/controller.sock", "CSI endpoint")
 	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller")
 	c.Flags().StringSliceVar(&nodes, "nodes", nil, "ids of the nodes that volumes may be published to; default: any")
 	return c
 }
 
-// sweepEvery removes what deleted volumes left in Swift.
-func sweepEvery(ctx context.Context, period time.Duration, c *catalog.Catalog) error {
+// every does something periodically until ctx ends; never, if the period is 0.
+func every(ctx context.Context, period time.Duration, do func()) error {
+	if period <= 0 {
+		<-ctx.Done()
+		return nil
+	}
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
@@ -58,15 +68,32 @@ func sweepEvery(ctx context.Context, period time.Duration, c *catalog.Catalog) e
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			do()
 		}
-		swept, err := c.Sweep(ctx)
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			slog.Warn("sweep", "error", err)
-		case swept.Objects > 0 || swept.Volumes > 0:
-			slog.Info("swept", "volumes", swept.Volumes, "objects", swept.Objects)
-		}
+	}
+}
+
+// sweepOnce removes what deleted volumes left in Swift.
+func sweepOnce(ctx context.Context, c *catalog.Catalog) {
+	swept, err := c.Sweep(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		slog.Warn("sweep", "error", err)
+	case swept.Objects > 0 || swept.Volumes > 0:
+		slog.Info("swept", "volumes", swept.Volumes, "objects", swept.Objects)
+	}
+}
+
+// collectOnce removes what living volumes do not need any more.
+func collectOnce(ctx context.Context, c *catalog.Catalog) {
+	done, err := c.Collect(ctx, catalog.CollectOptions{})
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		slog.Warn("collect", "error", err)
+	case done.Objects > 0:
+		slog.Info("collected", "objects", done.Objects, "bytes", done.Bytes)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
@@ -20,11 +21,13 @@ func gcCommand() *cobra.Command {
 	var dry bool
 	c := &cobra.Command{
 		Use:   "gc",
-		Short: "Give back the space of deleted volumes",
-		Long: `Give back the space of deleted volumes and snapshots, as the controller does from
-time to time: once the grace is over and no snapshot or clone needs it.
+		Short: "Give back the space of what is deleted or superseded",
+		Long: `Give back the space of deleted volumes and snapshots, and of old versions of living
+volumes, as the controller does from time to time: once the grace is over and no
+snapshot or clone needs it.
 
---dry-run changes nothing and shows what is deleted, and what keeps it.`,
+--dry-run changes nothing and shows which volumes are deleted, and what keeps them,
+and each object of the others that would go, and why.`,
 		Example: `  csi-swiftblock gc --dry-run
   csi-swiftblock gc --grace 0s`,
 		Args:              cobra.NoArgs,
@@ -35,26 +38,31 @@ time to time: once the grace is over and no snapshot or clone needs it.
 				return err
 			}
 			if dry {
-				list, err := s.deleted(c.Context(), flags.grace)
+				p, err := s.plan(c.Context(), flags.grace)
 				if err != nil {
 					return err
 				}
-				return out.print(c, list, func(w io.Writer) { printDeleted(w, list) })
+				return out.print(c, p, func(w io.Writer) { printPlan(w, p) })
 			}
 			swept, err := s.catalog.Sweep(c.Context())
 			if err != nil {
 				return err
 			}
-			v := sweptView{swept.Volumes, swept.Snapshots, swept.Objects}
+			collected, err := s.catalog.Collect(c.Context(), catalog.CollectOptions{})
+			if err != nil {
+				return err
+			}
+			v := sweptView{swept.Volumes, swept.Snapshots, swept.Objects, collected.Objects, collected.Bytes}
 			return out.print(c, v, func(w io.Writer) {
 				fmt.Fprintf(w, "removed %d objects: of %d volumes and %d snapshots nothing is left\n", v.Objects, v.Volumes, v.Snapshots)
+				fmt.Fprintf(w, "collected %d objects of %s that no version needs\n", v.Collected, sizeText(v.CollectedBytes))
 			})
 		},
 	}
 	flags.add(c)
 	out.add(c)
-	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long the objects of a deleted volume stay in Swift")
-	c.Flags().BoolVar(&dry, "dry-run", false, "only show what is deleted")
+	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long what was deleted or superseded stays in Swift")
+	c.Flags().BoolVar(&dry, "dry-run", false, "only show what would go")
 	return c
 }
 
@@ -63,9 +71,47 @@ type sweptView struct {
 	Volumes   int `json:"volumes"`
 	Snapshots int `json:"snapshots"`
 	Objects   int `json:"objects"`
+
+	Collected      int   `json:"collected"` // objects of volumes that stay
+	CollectedBytes int64 `json:"collectedBytes"`
 }
 
-// deletedView is what `gc --dry-run` prints of a deleted volume.
+// planView is what `gc --dry-run` prints.
+type planView struct {
+	Deleted []deletedView `json:"deleted"`
+	Garbage []garbageView `json:"garbage"`
+}
+
+// garbageView is an object that would be collected.
+type garbageView struct {
+	Container string `json:"container"`
+	Name      string `json:"name"`
+	Size      int64  `json:"size"`
+	Why       string `json:"why"`
+}
+
+// plan finds what gc would do.
+func (s *session) plan(ctx context.Context, grace time.Duration) (p planView, err error) {
+	if p.Deleted, err = s.deleted(ctx, grace); err != nil {
+		return p, err
+	}
+	p.Garbage = []garbageView{}
+	_, err = s.catalog.Collect(ctx, catalog.CollectOptions{DryRun: true, Found: func(g catalog.Garbage) {
+		p.Garbage = append(p.Garbage, garbageView(g))
+	}})
+	return p, err
+}
+
+func printPlan(w io.Writer, p planView) {
+	printDeleted(w, p.Deleted)
+	fmt.Fprintln(w)
+	row(w, "CONTAINER", "OBJECT", "STORED", "WHY")
+	for _, g := range p.Garbage {
+		row(w, g.Container, g.Name, sizeText(g.Size), g.Why)
+	}
+}
+
+// deletedView is a deleted volume.
 type deletedView struct {
 	Volume    ident.Volume `json:"volume"`
 	Name      string       `json:"name"`
