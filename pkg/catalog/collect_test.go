@@ -187,25 +187,72 @@ func TestCollectLeavesWhatIsWritten(t *testing.T) {
 }
 
 // TestCollectGrace: what was the newest within the grace can still be read whole,
-// however old its objects are.
+// however old its objects are, and no young object goes.
 func TestCollectGrace(t *testing.T) {
 	w := newWorld(t)
 	w.grace = 10 * time.Minute
-	w.Catalog = w.controller(w.authority, w.store)
+	store := &agedStore{Store: w.store, aged: map[chunks.Location]bool{}}
+	collect := func() {
+		_, err := w.controller(w.authority, store).Collect(w.ctx, catalog.CollectOptions{})
+		w.check(err)
+	}
 	v := w.volume("v")
 	e := w.generations(v.ID, 2)
+	for _, at := range w.objects() {
+		store.aged[at] = true
+	}
+	superseded, all := e.head, len(w.objects())
+	w.check(e.write(w.ctx, 0, "new"))
+	young := chunks.ChunkName(0, e.opening.Epoch, 1, ident.NewOpen()) // uploaded in vain, a moment ago
+	_, err := w.store.Put(w.ctx, v.Container, young, []byte("x"), swift.PutOptions{})
+	w.check(err)
+	collect()
+	w.holds(superseded, map[uint64]string{0: "1"})
+	_, err = w.store.Head(w.ctx, v.Container, young, swift.HeadOptions{Newest: true})
+	w.check(err)
+	if left := len(w.objects()); left >= all+3 {
+		t.Errorf("the first generation was not collected: %d objects", left)
+	}
+	w.later()
+	collect()
+	w.lean()
+}
+
+// agedStore lists some objects as an hour older than they are.
+type agedStore struct {
+	swift.Store
+	aged map[chunks.Location]bool
+}
+
+func (s *agedStore) List(ctx context.Context, container, prefix, marker string, limit int) ([]swift.Info, error) {
+	rows, err := s.Store.List(ctx, container, prefix, marker, limit)
+	for i := range rows {
+		if s.aged[chunks.Location{Container: container, Name: rows[i].Name}] {
+			rows[i].Modified = rows[i].Modified.Add(-time.Hour)
+		}
+	}
+	return rows, err
+}
+
+// TestSnapshotAfterCollect: a snapshot whose call died before the cut looks for
+// it in a history of which the beginning was collected.
+func TestSnapshotAfterCollect(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("v")
+	e := w.generations(v.ID, 3)
 	w.later()
 	w.collect()
-	superseded := e.head
-	swiftTime := w.clock
-	w.clock = time.Now // the objects of the next generation are of this moment
-	w.check(e.write(w.ctx, 0, "new"))
-	w.clock = func() time.Time { return time.Now().Add(5 * time.Minute) }
-	w.collect()
-	w.holds(superseded, map[uint64]string{0: "1"})
-	w.clock = swiftTime
-	w.collect()
-	w.lean()
+	const deaths = 4
+	for n := range deaths {
+		c, _ := w.dying(n, true)
+		_, _ = c.CreateSnapshot(w.ctx, fmt.Sprint("s", n), v.ID)
+	}
+	w.check(e.write(w.ctx, 0, "last"))
+	w.detach(e)
+	for n := range deaths {
+		s := w.snapshot(fmt.Sprint("s", n), v.ID)
+		w.content(s.Root)
+	}
 }
 
 // TestCollectReadsRootsAgain: a call that has read a root long ago records it
@@ -270,6 +317,14 @@ func TestCollectLeavesAlone(t *testing.T) {
 			_, err := w.authority.Snapshots().Create(w.ctx, string(s.ID), s)
 			w.check(err)
 		}},
+		"CloneUnderWay": {before: func(w *world, v authority.Volume) {
+			child := ident.NewVolume()
+			_, err := w.authority.Volumes().Create(w.ctx, string(child), authority.Volume{
+				ID: child, Name: "child", Container: w.prefix + string(child), State: authority.Creating,
+				Created: w.clock(), Origin: &authority.Origin{Volume: v.ID},
+			})
+			w.check(err)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -311,7 +366,7 @@ func TestCollectUnknownSnapshot(t *testing.T) {
 	w := newWorld(t)
 	v := w.volume("v")
 	e := w.generations(v.ID, 2)
-	unknown, dead := *e.head, *e.head
+	unknown := *e.head
 	put := func(r authority.Root, id ident.Snapshot) {
 		w.check(snapshots.PutRecord(w.ctx, w.store, v.Container, snapshots.Record{
 			ID: id, Source: v.ID, Container: r.Container, Size: v.Size,
@@ -320,13 +375,12 @@ func TestCollectUnknownSnapshot(t *testing.T) {
 	}
 	put(unknown, ident.NewSnapshot())
 	w.check(e.write(w.ctx, 0, "dead"))
-	dead = *e.head
 	s := w.snapshot("s", v.ID)
 	w.check(w.DeleteSnapshot(w.ctx, s.ID))
 	w.check(e.write(w.ctx, 0, "new"))
 	w.later()
 	w.collect()
 	w.holds(&unknown, map[uint64]string{0: "1"})
-	_, err := w.store.Head(w.ctx, dead.Container, chunks.RootName(dead.Epoch, dead.Generation), swift.HeadOptions{Newest: true})
+	_, err := w.store.Head(w.ctx, v.Container, chunks.RootName(s.Root.Epoch, s.Root.Generation), swift.HeadOptions{Newest: true})
 	w.want(err, swift.ErrNotFound)
 }
