@@ -230,6 +230,17 @@ var pairs = map[string]pair{
 			return c.DeleteSnapshot(w.ctx, f.snapshot.ID)
 		},
 	},
+	// The same to a volume that was alive when the sweep began (B14).
+	"Sweep/CloneAndDelete": {
+		prepare: detached,
+		first:   sweep,
+		between: func(c *catalog.Catalog, w *world, f *fixture) error {
+			if err := createChild(c, w, f); err != nil {
+				return err
+			}
+			return c.DeleteVolume(w.ctx, f.parent.volume)
+		},
+	},
 	"Sweep/Sweep": {
 		prepare: func(w *world, f *fixture) {
 			detachedWithSnapshot(w, f)

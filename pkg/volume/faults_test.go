@@ -113,56 +113,6 @@ func TestDamageIsNeverData(t *testing.T) {
 	}
 }
 
-// The same for pages of the table, which small volumes do not have.
-func TestDamagedPage(t *testing.T) {
-	const n = 2100 // chunks, more than a root names by itself
-	r := newRig(t, n*8*mib, nil)
-	for i := range int64(n) {
-		r.write(i*8*mib, noise(uint64(i), 512))
-	}
-	root := r.close()
-	for what, hook := range map[string]func(*spy){
-		"flipped": func(s *spy) {
-			s.damage = func(name string, body []byte) {
-				if strings.HasPrefix(name, chunks.PagePrefix) {
-					body[len(body)/2] ^= 1
-				}
-			}
-		},
-		"absent": func(s *spy) {
-			s.before = func(op, name string) error {
-				if strings.HasPrefix(name, chunks.PagePrefix) {
-					return fmt.Errorf("the test says: %w", swift.ErrNotFound)
-				}
-				return nil
-			}
-		},
-	} {
-		c := r.clone(root)
-		c.store.set(hook)
-		failed := 0
-		for i := int64(0); i < n; i += 150 {
-			p := make([]byte, 512)
-			if err := within(t, func() error { return c.ReadAt(c.ctx, p, i*8*mib) }); err != nil {
-				failed++
-				wantIs(t, err, ErrDamaged)
-				if !strings.Contains(err.Error(), chunks.PagePrefix) {
-					t.Errorf("%s: %q does not name the page", what, err)
-				}
-			} else if !slices.Equal(p, noise(uint64(i), 512)) {
-				t.Errorf("%s: wrong data in chunk %d", what, i)
-			}
-		}
-		if failed == 0 {
-			t.Errorf("%s: no read needed a page", what)
-		}
-		c.store.set(func(s *spy) { s.damage, s.before = nil, nil })
-		for i := int64(0); i < n; i += 150 {
-			c.want(i*8*mib, noise(uint64(i), 512))
-		}
-	}
-}
-
 // A damaged pack costs the bytes that only it holds: what is written afterwards is
 // stored, although the chunk has as many patches as it may and cannot merge all.
 func TestDamageDoesNotStopPublication(t *testing.T) {
