@@ -115,6 +115,17 @@ func (m *machine) kill(name string) {
 	m.running[name].Wait()
 }
 
+// lastWords makes a process that hangs say where.
+func (m *machine) lastWords(name string) {
+	m.t.Helper()
+	m.mu.Lock()
+	m.running[name].Process.Signal(syscall.SIGQUIT)
+	m.running[name].Wait()
+	m.mu.Unlock()
+	log, err := os.ReadFile(m.path(name + ".log"))
+	m.t.Logf("%s (%v):\n%s", name, err, log[max(0, len(log)-32<<10):])
+}
+
 func (m *machine) dial(name string) *grpc.ClientConn {
 	m.t.Helper()
 	conn, err := grpc.NewClient(m.endpoint(name), grpc.WithTransportCredentials(insecure.NewCredentials()),

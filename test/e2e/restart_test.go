@@ -84,6 +84,52 @@ func (k killer) during(what string, call func(context.Context) error) {
 	<-killed
 }
 
+// TestCrashLoop kills the export process again and again under a file system that
+// is written to: every write waits for the next process, and none waits for long.
+func TestCrashLoop(t *testing.T) {
+	m := startMachine(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	v := m.create("volume", "ext4")
+	m.kubelet("stage", v.stage)
+	m.kubelet("publish", v.publish)
+	const crashes = 25
+	var longest time.Duration
+	for i := range crashes {
+		after := time.Duration(random.Int64N(int64(400 * time.Millisecond)))
+		killed := make(chan struct{})
+		go func() {
+			defer close(killed)
+			time.Sleep(after)
+			m.kill("export")
+			m.start("export")
+		}()
+		began := time.Now()
+		written := make(chan error, 1)
+		go func() { written <- v.write(fmt.Sprint("file-", i), content(i), true) }()
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Fatalf("write %d, export killed after %v: %v", i, after, err)
+			}
+		case <-time.After(time.Minute):
+			m.lastWords("export")
+			t.Fatalf("write %d, export killed after %v: no end after a minute", i, after)
+		}
+		longest = max(longest, time.Since(began))
+		<-killed
+	}
+	t.Logf("the longest of %d writes took %v", crashes, longest.Round(time.Millisecond))
+	for i := range crashes {
+		v.expect(fmt.Sprint("file-", i), content(i))
+	}
+	m.kubelet("unpublish", v.unpublish)
+	m.kubelet("unstage", v.unstage)
+	v.remove()
+	m.nothingIsLeft(v.id)
+}
+
 func (v volume) expect(name, want string) {
 	v.t.Helper()
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
