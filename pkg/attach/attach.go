@@ -125,27 +125,26 @@ func (x *Exports) Resume() error {
 				continue
 			}
 		}
-		e.lock.Lock() // held until the volume is served again, so calls answer ABORTED
-		x.background.Go(func() {
-			defer e.lock.Unlock()
-			x.takeUp(e, r)
-		})
+		e.lock.Lock() // until the first attempt is over, so that calls answer ABORTED
+		x.background.Go(func() { x.takeUp(e) })
 	}
 	return nil
 }
 
+// closeAttempt bounds how long the background tries to close an export before a
+// call gets its turn: with Swift away a closing cannot end, but NodeStage may
+// take it back.
+const closeAttempt = 10 * time.Second
+
 // takeUp serves an open volume again, or goes on closing one, until that is done
-// or cannot be, or until the process ends.
-func (x *Exports) takeUp(e *export, r *record) {
-	log := x.config.Log.With("volume", r.Volume, "stage", r.Stage)
+// or cannot be, or until the process ends. It is called with the export's lock
+// held, and lets go of it between attempts.
+func (x *Exports) takeUp(e *export) {
+	log := x.config.Log.With("volume", e.id)
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
 		began := time.Now()
-		var err error
-		if r.Stage == open {
-			err = e.serve(x.stop, r)
-		} else {
-			err = e.close(x.stop, r)
-		}
+		err := x.attempt(e)
+		e.lock.Unlock()
 		if err == nil {
 			log.Info("export resumed", "took", time.Since(began))
 			return
@@ -162,7 +161,25 @@ func (x *Exports) takeUp(e *export, r *record) {
 		case <-x.stop.Done():
 			return
 		}
+		e.lock.Lock()
 	}
+}
+
+// attempt goes on from whatever stage the export is in by now: a call may have
+// taken it further between two attempts.
+func (x *Exports) attempt(e *export) error {
+	r, err := e.folder.load()
+	switch {
+	case err != nil:
+		return err
+	case r == nil || r.Stage == confirming || r.Stage == open && e.volume != nil:
+		return nil
+	case r.Stage == open:
+		return e.serve(x.stop, r)
+	}
+	ctx, cancel := context.WithTimeout(x.stop, closeAttempt)
+	defer cancel()
+	return e.close(ctx, r)
 }
 
 // Close ends the process's part: volumes stop, nothing is uploaded, everything

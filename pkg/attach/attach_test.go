@@ -209,6 +209,30 @@ func TestAttachTakesBackAClosing(t *testing.T) {
 	n.expect(6)
 }
 
+func TestAttachTakesBackAClosingThatANewProcessGoesOnWith(t *testing.T) {
+	n := newNode(t)
+	first := n.attach()
+	n.write(5)
+	n.store.set(false)
+	if err := n.detach(); err == nil {
+		t.Fatal("detached with data that is nowhere but here")
+	}
+	n.exports.Close()
+	n.start() // closes in the background, which cannot end: Swift stays away
+	var again *wire.Attachment
+	for limit := time.Now().Add(2 * closeAttempt); again == nil; time.Sleep(50 * time.Millisecond) {
+		a, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id)})
+		if status.Code(err) != codes.Aborted && err != nil || time.Now().After(limit) {
+			t.Fatalf("the volume cannot be had back: %v", err)
+		}
+		again = a
+	}
+	if again.Iqn != first.Iqn {
+		t.Errorf("a new epoch %s although %s is not closed", again.Iqn, first.Iqn)
+	}
+	n.expect(5)
+}
+
 func TestALostEpochIsSetAside(t *testing.T) {
 	n := newNode(t)
 	n.attach()
