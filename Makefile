@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e mutants bench-target fuzz swift-up swift-down clean distclean need-go
+.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ sanity-live: need-go ## csi-sanity against the real processes and a kernel initi
 
 e2e: need-go ## the processes killed at every step, with a kernel initiator
 	@hack/test.sh e2e
+
+bench-engine: need-go ## the block engine against its peers (ARGS="-quick -force")
+	go run ./test/bench/engine $(ARGS)
 
 bench-target: need-go ## our iSCSI target against tgt (ARGS="-quick -force")
 	go run ./test/bench/target $(ARGS)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,12 +35,16 @@ type Goal struct {
 	Relative bool    `json:"relative"` // of the ratio ours ÷ peer, not of ours
 	AtLeast  float64 `json:"at_least,omitempty"`
 	AtMost   float64 `json:"at_most,omitempty"`
+	Zero     bool    `json:"zero,omitempty"` // the figure must be 0
 }
 
 func (g Goal) String() string {
 	sign, bound := "≥", g.AtLeast
-	if g.AtMost > 0 {
+	switch {
+	case g.AtMost > 0:
 		sign, bound = "≤", g.AtMost
+	case g.Zero:
+		sign = "="
 	}
 	text := sign + " " + strconv.FormatFloat(bound, 'f', -1, 64)
 	if g.Relative {
@@ -62,7 +67,7 @@ func (r *Row) OK() bool {
 	if r.Goal.Relative {
 		v = r.Ratio()
 	}
-	return v >= r.Goal.AtLeast && (r.Goal.AtMost == 0 || v <= r.Goal.AtMost)
+	return (v == 0 || !r.Goal.Zero) && v >= r.Goal.AtLeast && (r.Goal.AtMost == 0 || v <= r.Goal.AtMost)
 }
 
 // Result is one run of a benchmark.
@@ -147,10 +152,15 @@ func (r *Result) print(w io.Writer) error {
 
 // number writes a figure with about three digits.
 func number(v float64) string {
-	if v < 100 {
-		return strconv.FormatFloat(v, 'f', 1, 64)
+	decimals := 0
+	switch {
+	case v == math.Trunc(v):
+	case v < 10:
+		decimals = 2
+	case v < 100:
+		decimals = 1
 	}
-	return strconv.FormatFloat(v, 'f', 0, 64)
+	return strconv.FormatFloat(v, 'f', decimals, 64)
 }
 
 // Median returns the middle one of values, of which there is at least one.

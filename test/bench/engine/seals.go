@@ -1,0 +1,192 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const queueDepth = 32
+
+// sample is one operation of the load: a write, or a flush.
+type sample struct {
+	start, end time.Duration // since the load's begin
+	flush      bool
+}
+
+// load writes random blocks with queueDepth writers, of which each flushes after
+// 32 writes, until it is stopped; with a period each writer begins a write in
+// every period at most.
+func (b *bench) load(v *opened, size int64, period time.Duration, begin time.Time, stop *atomic.Bool) ([]sample, error) {
+	all := make([][]sample, queueDepth)
+	p := noise(3, 1*mib) // a different block of it each time, so that nothing compresses
+	err := workers(queueDepth, func(i int) error {
+		r := rand.New(rand.NewPCG(uint64(begin.UnixNano()), uint64(i)))
+		next := time.Now().Add(time.Duration(r.Int64N(int64(period) + 1)))
+		for n := 1; !stop.Load(); n++ {
+			if period > 0 {
+				time.Sleep(time.Until(next))
+				next = next.Add(period)
+				if late := time.Since(next); late > 0 { // a backlog is not made up for in a burst
+					next = next.Add(late)
+				}
+			}
+			s := sample{start: time.Since(begin)}
+			data := p[r.IntN(len(p)-block):][:block]
+			err := v.WriteAt(b.ctx, data, r.Int64N(size/block)*block, false)
+			s.end = time.Since(begin)
+			all[i] = append(all[i], s)
+			if err == nil && n%32 == 0 {
+				s = sample{start: s.end, flush: true}
+				err = v.Flush(b.ctx)
+				s.end = time.Since(begin)
+				all[i] = append(all[i], s)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return slices.Concat(all...), err
+}
+
+// run runs the load for as long as during takes.
+func (b *bench) underLoad(v *opened, size int64, period time.Duration, during func(begin time.Time) error) ([]sample, error) {
+	var stop atomic.Bool
+	type outcome struct {
+		samples []sample
+		err     error
+	}
+	begin, done := time.Now(), make(chan outcome, 1)
+	go func() {
+		samples, err := b.load(v, size, period, begin, &stop)
+		done <- outcome{samples, err}
+	}()
+	err := during(begin)
+	stop.Store(true)
+	o := <-done
+	return o.samples, errors.Join(err, o.err)
+}
+
+// window is a part of a load's time, with a seal at its begin or without.
+type window struct {
+	from, to time.Duration
+	sealed   time.Duration // when Seal returned; 0: no seal
+}
+
+// seals measures what 100 seals do to a load of at least half of the maximum.
+// Windows with a seal and without take turns; what is sealed is uploaded meanwhile.
+func seals(b *bench) error {
+	const size = 10 * gib
+	count, length := pick(b, 100, 10), pick(b, 150*time.Millisecond, 50*time.Millisecond)
+	container, err := b.main.container(b.ctx)
+	if err != nil {
+		return err
+	}
+	v, err := b.open(b.main, container, nil, size, 8*gib)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+
+	free, err := b.underLoad(v, size, 0, func(time.Time) error { time.Sleep(20 * length); return nil })
+	if err != nil {
+		return err
+	}
+	most := float64(len(free)) / (20 * length).Seconds()
+	period := time.Duration(queueDepth / (0.65 * most) * float64(time.Second))
+
+	var windows []window
+	samples, err := b.underLoad(v, size, period, func(begin time.Time) error {
+		time.Sleep(length)
+		for i := range 2 * count {
+			w := window{from: time.Since(begin)}
+			if i%2 == 0 {
+				if _, err := v.Seal(b.ctx, ""); err != nil {
+					return err
+				}
+				w.sealed = time.Since(begin)
+			}
+			time.Sleep(length - (time.Since(begin) - w.from))
+			w.to = time.Since(begin)
+			windows = append(windows, w)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if n := v.journal.Active(); n <= uint64(count) {
+		return fmt.Errorf("%d generations after %d seals", n, count)
+	}
+	used := windows[len(windows)-1].to - windows[0].from
+	rate := float64(len(samples)) / (used + length).Seconds()
+	sealing, quiet := worst(windows, samples)
+	gaps, none := gaps(windows, samples)
+	// At a load that the machine did not reach, the figure has another name.
+	b.compare(fmt.Sprintf("worst latency in %d ms with a seal, at %.0f %% of %.0f IOPS", length.Milliseconds(), 100*rate/most, most), "ms",
+		sealing, "as long without a seal", quiet, ratioAtMost(1.2))
+	b.count(fmt.Sprintf("longest time without a finished write while Seal runs, median of %d", count), "ms", atMost(10), gaps...)
+	b.count(fmt.Sprintf("the same, worst of %d; without a seal, in as long a time: %.1f ms", count, slices.Max(none)), "ms", atMost(10), slices.Max(gaps))
+	return nil
+}
+
+// worst returns the longest latency, in ms, of what began in each window.
+func worst(windows []window, samples []sample) (sealing, quiet rounds) {
+	slices.SortFunc(samples, func(a, b sample) int { return int(a.start - b.start) })
+	for _, w := range windows {
+		most := time.Duration(0)
+		first, _ := slices.BinarySearchFunc(samples, w.from, func(s sample, t time.Duration) int { return int(s.start - t) })
+		for _, s := range samples[first:] {
+			if s.start >= w.to {
+				break
+			}
+			most = max(most, s.end-s.start)
+		}
+		if w.sealed > 0 {
+			sealing = append(sealing, most.Seconds()*1e3)
+		} else {
+			quiet = append(quiet, most.Seconds()*1e3)
+		}
+	}
+	return sealing, quiet
+}
+
+// gaps returns the longest time, in ms, in which no write ended: while each Seal
+// was running, and for as long as the one before in the windows without.
+func gaps(windows []window, samples []sample) (sealing, quiet rounds) {
+	var ends []time.Duration
+	for _, s := range samples {
+		if !s.flush {
+			ends = append(ends, s.end)
+		}
+	}
+	slices.Sort(ends)
+	last := time.Duration(0) // how long the last Seal took
+	for _, w := range windows {
+		until := w.sealed
+		if until == 0 {
+			until = w.from + last
+		}
+		last = until - w.from
+		first, _ := slices.BinarySearch(ends, w.from)
+		most, before := time.Duration(0), w.from
+		for _, end := range ends[first:] {
+			end = min(end, until)
+			most, before = max(most, end-before), end
+			if end == until {
+				break
+			}
+		}
+		if w.sealed > 0 {
+			sealing = append(sealing, most.Seconds()*1e3)
+		} else {
+			quiet = append(quiet, most.Seconds()*1e3)
+		}
+	}
+	return sealing, quiet
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// flushedWrites measures batches of random 4 KiB writes that are each followed by
+// a flush, against pwrite and fdatasync on a sparse file of the same size.
+func flushedWrites(b *bench) error {
+	const size = 100 * gib
+	container, err := b.main.container(b.ctx)
+	if err != nil {
+		return err
+	}
+	v, err := b.open(b.main, container, nil, size, 4*gib)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	f, err := os.Create(b.path("sparse"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	p := noise(1, block)
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, c := range []struct {
+		what    string
+		batch   int
+		batches int // in a round
+		goal    float64
+	}{
+		{"flushed 4 KiB random writes, batch 32", 32, pick(b, 100, 5), 3},
+		{"flushed 4 KiB random writes, batch 1", 1, pick(b, 300, 10), 1.5},
+	} {
+		rate := func(seconds float64, err error) (float64, error) {
+			return float64(c.batch*c.batches) / seconds, err
+		}
+		ours, peer, err := turns(7, func() (float64, error) {
+			return rate(seconds(func() error {
+				for range c.batches {
+					seeds := [2]uint64{r.Uint64(), r.Uint64()}
+					err := workers(c.batch, func(i int) error {
+						off := rand.New(rand.NewPCG(seeds[0], seeds[1]+uint64(i))).Int64N(size/block) * block
+						return v.WriteAt(b.ctx, p, off, false)
+					})
+					if err != nil {
+						return err
+					}
+					if err := v.Flush(b.ctx); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}, func() (float64, error) {
+			return rate(seconds(func() error {
+				for range c.batches {
+					for range c.batch {
+						if _, err := f.WriteAt(p, r.Int64N(size/block)*block); err != nil {
+							return err
+						}
+					}
+					if err := unix.Fdatasync(int(f.Fd())); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		})
+		if err != nil {
+			return err
+		}
+		b.compare(c.what, "IOPS", ours, "pwrite and fdatasync, sparse file", peer, ratioAtLeast(c.goal))
+	}
+	return nil
+}
+
+// unflushedWrites measures 32 writers against plain write calls, by one process,
+// of records as large as the journal makes them then, into a file that was
+// written before: the bytes that go to the disk in a second.
+func unflushedWrites(b *bench) error {
+	const size, writers = 100 * gib, 32
+	each := pick(b, 400, 20)
+	container, err := b.main.container(b.ctx)
+	if err != nil {
+		return err
+	}
+	v, err := b.open(b.main, container, nil, size, 4*gib)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	f, err := os.Create(b.path("plain"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	zeros := make([]byte, mib)
+	const length = 256 * mib
+	for off := int64(0); off < length; off += mib {
+		if _, err := f.WriteAt(zeros, off); err != nil {
+			return err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	p, seed := noise(1, block), uint64(0)
+	var record, at int64
+	ours, peer, err := turns(7, func() (float64, error) {
+		before := v.Stats().Journal
+		seed++
+		s, err := seconds(func() error {
+			return workers(writers, func(i int) error {
+				r := rand.New(rand.NewPCG(seed, uint64(i)))
+				for range each {
+					if err := v.WriteAt(b.ctx, p, r.Int64N(size/block)*block, false); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+		records := int64(v.Stats().Journal.Records - before.Records)
+		logged := records*block + int64(writers*each)*block // a header of a block for each record
+		record = max(logged/max(records, 1)/block, 2) * block
+		return float64(logged) / s / mib, err
+	}, func() (float64, error) {
+		written := int64(0)
+		buf := noise(2, int(record))
+		s, err := seconds(func() error {
+			for written < int64(writers*each)*block {
+				if at+record > length {
+					at = 0
+				}
+				if _, err := f.WriteAt(buf, at); err != nil {
+					return err
+				}
+				at, written = at+record, written+record
+			}
+			return nil
+		})
+		return float64(written) / s / mib, err
+	})
+	if err != nil {
+		return err
+	}
+	b.compare("32 writers of unflushed 4 KiB, bytes of records", "MiB/s",
+		ours, fmt.Sprintf("plain write calls of %d KiB, the mean record", record/kib), peer, ratioAtLeast(0.7))
+	return nil
+}
