@@ -1,7 +1,7 @@
 // Command engine measures the block engine against what it must beat, and prints
 // a Markdown table: what, ours, the peer, the ratio, the goal, ok or short.
 //
-//	go run ./test/bench/engine [-quick] [-force] [-only name] [-dir d] [-json file]
+//	go run ./test/bench/engine [-quick] [-force] [-only name] [-dir d] [-json file] [-profile file]
 //
 // Ours and the peer take turns within one run, on the same disk and the same
 // store, at least five times; figures are medians of these rounds. Counted figures
@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -53,6 +54,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure only these, separated by commas")
 	flag.StringVar(&o.dir, "dir", ".cache", "directory on the disk to measure")
 	flag.StringVar(&o.json, "json", "", "file for the results as JSON (default: bench/results/engine.json, with -quick none)")
+	flag.StringVar(&o.profile, "profile", "", "file for a CPU profile of the measurements")
 	child := flag.Bool("child", false, "attach a volume that stdin describes, and say what memory it takes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -72,6 +74,7 @@ type options struct {
 	quick, force bool
 	only         string
 	dir, json    string
+	profile      string
 }
 
 func (o options) run(ctx context.Context) (err error) {
@@ -84,6 +87,17 @@ func (o options) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	for _, f := range figures {
 		if o.only != "" && !strings.Contains(","+o.only+",", ","+f.name+",") {
 			continue
