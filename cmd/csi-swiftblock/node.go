@@ -35,8 +35,13 @@ func nodeCommand() *cobra.Command {
 			run := host.Exec{Prefix: strings.Fields(prefix)}
 			config.Exports = wire.NewExportsClient(conn)
 			config.Initiator = &host.Initiator{Run: run, Root: root}
-			config.Filesystems = host.Filesystems{Run: run}
-			config.Mounts = host.Mounts{Run: run}
+			lasting := host.NewLasting(run)
+			config.Filesystems = host.Filesystems{Run: lasting}
+			mounts := host.Mounts{Run: lasting}
+			if prefix != "" { // the tools, and so the mounts, are in the host's namespace
+				mounts.MountInfo = "/proc/1/mountinfo"
+			}
+			config.Mounts = mounts
 			config.Usage = host.NewStatfs(8, 5*time.Second)
 			return driver.Serve(c.Context(), csiEndpoint, slog.Default(), identity().Register, driver.NewNode(config).Register)
 		},

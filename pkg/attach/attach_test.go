@@ -147,6 +147,10 @@ func TestDetachHandsOverAndTheNextAttachGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.write(9)
+	rest := filepath.Join(n.dir, "state", string(n.id), ".new-123") // of a killed process
+	if err := os.WriteFile(rest, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := n.detach(); err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ func (f folder) replace(path string, body []byte) error {
 	if err := os.MkdirAll(string(f), 0o700); err != nil {
 		return err
 	}
-	t, err := os.CreateTemp(string(f), ".new-*") // mode 0600
+	t, err := os.CreateTemp(string(f), unfinished) // mode 0600
 	if err != nil {
 		return err
 	}
@@ -168,9 +168,22 @@ func (f folder) replace(path string, body []byte) error {
 	return err
 }
 
+// unfinished is the pattern of files that a replacement has not named yet. One
+// that was killed leaves its file behind.
+const unfinished = ".new-*"
+
 // forget removes the export: the record last, so that an interrupted removal is
 // continued. Journals that were lost stay, and the folder with them.
 func (f folder) forget(r *record) error {
+	rests, err := filepath.Glob(filepath.Join(string(f), unfinished))
+	if err != nil {
+		return err
+	}
+	for _, path := range rests {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
 	if !r.Epoch.IsZero() {
 		if err := os.RemoveAll(f.journal(r.Epoch)); err != nil {
 			return err
