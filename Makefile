@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go
+.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: need-go ## every proof, in eight stages (docs/testing.md)
 
 race: need-go ## the unit tests, with the race detector
 	@hack/test.sh race
+
+soak: need-go ## the engine's random tests for hours: new cases, 500 rounds of kill -9 on a real Swift
+	@hack/test.sh soak
 
 conformance: need-go ## libiscsi's suite against our target and tgt
 	@hack/test.sh conformance

@@ -13,6 +13,7 @@ stages=(race swift sanity conformance initiator demo sanity-live e2e)
 declare -A packages=(
 	[race]="gcc libc6-dev e2fsprogs xfsprogs qemu-utils"
 	[swift]="python3-swift memcached curl"
+	[soak]="python3-swift memcached curl"
 	[conformance]="tgt libiscsi-bin"
 	[demo]="mmdebstrap gcc libc6-dev"
 )
@@ -64,6 +65,10 @@ run() {
 	swift)
 		on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
 			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog
+		;;
+	soak)
+		RAPID_CHECKS=5000 SWIFTBLOCK_KILL_ROUNDS=500 on_swift gotest -count=1 -timeout 12h \
+			./pkg/delta ./pkg/volume ./pkg/catalog
 		;;
 	sanity) go test -count=1 -v ./test/sanity ;;
 	conformance) go run ./test/conformance -o "$logs/conformance.table" ;;

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
@@ -29,14 +31,7 @@ var (
 // any time; nothing that is not needed stays, and when all is deleted nothing is
 // left.
 func TestModel(t *testing.T) {
-	seeds := []uint64{*modelSeed}
-	if *modelSeed == 0 {
-		seeds = seeds[:0]
-		for range *modelRuns {
-			seeds = append(seeds, rand.Uint64())
-		}
-	}
-	for _, seed := range seeds {
+	for _, seed := range modelSeeds(*modelRuns) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			store := swifttest.Faulty(swifttest.NewStore(t), seed, swifttest.Faults{LateRow: 0.1, GhostRow: 0.3})
@@ -50,12 +45,26 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// modelSeeds returns the seed that was asked for, or n that are random, or that
+// follow from RAPID_SEED where a run is to be the same each time.
+func modelSeeds(n int) []uint64 {
+	if *modelSeed != 0 {
+		return []uint64{*modelSeed}
+	}
+	draw := rand.Uint64
+	if base, err := strconv.ParseUint(os.Getenv("RAPID_SEED"), 10, 64); err == nil {
+		draw = rand.New(rand.NewPCG(base, 0)).Uint64
+	}
+	seeds := make([]uint64, n)
+	for i := range seeds {
+		seeds[i] = draw()
+	}
+	return seeds
+}
+
 // TestModelOnRealSwift runs the model once where a real Swift is at hand.
 func TestModelOnRealSwift(t *testing.T) {
-	seed := *modelSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
+	seed := modelSeeds(1)[0]
 	w := newWorldOn(t, swifttest.NewRealStore(t))
 	t.Logf("seed %d", seed)
 	m := newModel(w, seed)
