@@ -45,7 +45,8 @@ type Config struct {
 	Parallel int
 
 	// ReadAhead bounds how far ahead of a sequential reader is read, in bytes; 0:
-	// 32 MiB, negative: not at all.
+	// 48 MiB, so that four chunks can be on their way while one is read and one
+	// waits; negative: not at all.
 	ReadAhead int64
 
 	// Missing is how long a referenced object must stay absent before that is
@@ -98,7 +99,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Parallel = 4
 	}
 	if c.ReadAhead == 0 {
-		c.ReadAhead = 4 * chunks.Size
+		c.ReadAhead = 6 * chunks.Size
 	}
 	if c.Missing <= 0 {
 		c.Missing = time.Minute

@@ -100,7 +100,7 @@ func seals(b *bench) error {
 		return err
 	}
 	most := rate(free, windows)
-	period := time.Duration(queueDepth / (0.65 * most) * float64(time.Second))
+	period := time.Duration(queueDepth / (0.75 * most) * float64(time.Second))
 	samples, windows, err := b.sealing(v, size, period, count, length)
 	if err != nil {
 		return err
