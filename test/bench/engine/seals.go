@@ -9,7 +9,10 @@ import (
 	"time"
 )
 
-const queueDepth = 32
+const (
+	queueDepth = 32
+	backlog    = 50 * time.Millisecond // that a writer may have
+)
 
 // sample is one operation of the load: a write, or a flush.
 type sample struct {
@@ -30,8 +33,9 @@ func (b *bench) load(v *opened, size int64, period time.Duration, begin time.Tim
 			if period > 0 {
 				time.Sleep(time.Until(next))
 				next = next.Add(period)
-				if late := time.Since(next); late > 0 { // a backlog is not made up for in a burst
-					next = next.Add(late)
+				// What a flush held up is made up for, a longer stop is not.
+				if late := time.Since(next); late > backlog {
+					next = next.Add(late - backlog)
 				}
 			}
 			s := sample{start: time.Since(begin)}
@@ -100,7 +104,7 @@ func seals(b *bench) error {
 		return err
 	}
 	most := rate(free, windows)
-	period := time.Duration(queueDepth / (0.75 * most) * float64(time.Second))
+	period := time.Duration(queueDepth / (0.85 * most) * float64(time.Second))
 	samples, windows, err := b.sealing(v, size, period, count, length)
 	if err != nil {
 		return err
