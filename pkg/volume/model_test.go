@@ -203,7 +203,7 @@ func (m *machine) span(t *rapid.T, s *subject, n int) (first, count int) {
 		rapid.IntRange(0, sectors-count),
 		rapid.Just(max(0, min(chunks.Size/512-count/2, sectors-count))),
 		rapid.Just(sectors-count),
-		rapid.IntRange(0, 64),
+		rapid.IntRange(0, min(64, sectors-count)),
 	).Draw(t, "first")
 	return first, count
 }
