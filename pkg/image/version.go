@@ -106,12 +106,12 @@ var bodies = sync.Pool{New: func() any { return new([]byte) }}
 // readBase fills buf with a full chunk, in one GET.
 func (v *Version) readBase(ctx context.Context, at snapshots.Location, chunk uint64, buf []byte) error {
 	body := bodies.Get().(*[]byte)
-	defer bodies.Put(body)
 	object, err := v.get(ctx, at, swift.GetOptions{Buf: *body})
 	if err != nil {
-		return err
+		return err // without the memory, see [swift.GetOptions]
 	}
 	*body = object.Body
+	defer bodies.Put(body)
 	x, err := chunks.ParseIndex(at, int64(len(object.Body)), object.Body, nil)
 	if err != nil {
 		return err

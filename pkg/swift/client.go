@@ -141,6 +141,7 @@ func (c *Client) Get(ctx context.Context, container, name string, o GetOptions) 
 	var obj Object
 	err = c.do(ctx, r, func(a *answer) (err error) {
 		obj, err = readObject(a, name, o)
+		o.Buf = nil // a read that was given up may still write into it
 		return err
 	})
 	return obj, err

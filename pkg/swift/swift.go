@@ -84,10 +84,12 @@ type PutOptions struct {
 
 // GetOptions says which bytes are read. The zero value reads the whole object.
 type GetOptions struct {
-	Off    int64  // first byte; negative: the last -Off bytes, or all if there are fewer
-	Len    int64  // bytes to read from Off; 0: to the end. Ignored when Off is negative.
-	Newest bool   // ask all replicas, for names that may be overwritten or deleted
-	Buf    []byte // reused for the body if its capacity suffices
+	Off    int64 // first byte; negative: the last -Off bytes, or all if there are fewer
+	Len    int64 // bytes to read from Off; 0: to the end. Ignored when Off is negative.
+	Newest bool  // ask all replicas, for names that may be overwritten or deleted
+	// Buf is reused for the body if its capacity suffices. After an error it is
+	// lost: a read that was given up may still write into it.
+	Buf []byte
 }
 
 // HeadOptions says how an object is looked up.
