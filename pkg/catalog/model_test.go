@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/cryptotest"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority/authoritytest"
@@ -33,7 +34,7 @@ var (
 func TestModel(t *testing.T) {
 	for _, seed := range modelSeeds(*modelRuns) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			t.Parallel()
+			cryptotest.SetGlobalRandom(t, seed) // object ids decide the order of listings
 			store := swifttest.Faulty(swifttest.NewStore(t), seed, swifttest.Faults{LateRow: 0.1, GhostRow: 0.3})
 			m := newModel(newWorldOn(t, store), seed)
 			for range *modelSteps {
@@ -364,7 +365,9 @@ func (m *model) end() {
 	m.verify()
 	m.detachAll()
 	m.later()
-	m.sweep() // what is not repeated any more
+	m.sweep() // what is not repeated any more becomes a tombstone,
+	m.later()
+	m.sweep() // which keeps what it names for a grace
 	m.collect()
 	m.verify()
 	m.lean()
