@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,11 +40,16 @@ type rig struct {
 	id        ident.Volume
 	container string
 	epoch     ident.Epoch
-	dir       string // of the journal
-	head      *snapshots.Root
+	dir       string          // of the journal
+	head      *snapshots.Root // that the next opening continues
+	recorded  *recorded       // by the openings of this epoch
 	size      int64
 	tune      func(*Config)
 }
+
+// recorded is the newest root that a volume has told of. It belongs to one epoch:
+// a zombie's later ones do not reach the rig of the volume that moved on.
+type recorded struct{ atomic.Pointer[snapshots.Root] }
 
 // newStore returns the real Swift that ST_AUTH and so on name, or else an embedded
 // one.
@@ -87,12 +93,16 @@ func (r *rig) nextEpoch() {
 	r.t.Helper()
 	r.epoch = ident.NewEpoch(r.epoch.Number + 1)
 	r.dir = filepath.Join(r.root, r.epoch.String())
+	r.recorded = &recorded{}
 	r.open()
 }
 
 // open opens the volume with the journal that is there, or a new one.
 func (r *rig) open() {
 	r.t.Helper()
+	if newest := r.recorded.Load(); newest != nil {
+		r.head = newest
+	}
 	r.must(r.tryOpen())
 }
 
@@ -105,10 +115,11 @@ func (r *rig) tryOpen() error {
 		journal, err = delta.Create(cfg, id, InitialState(r.head, r.size))
 	}
 	r.must(err)
+	told := r.recorded
 	config := Config{
 		Journal: journal, Store: r.store, Container: r.container, Head: r.head, RPO: time.Hour,
 		Missing: 50 * time.Millisecond, pause: backoff{first: time.Millisecond, most: 20 * time.Millisecond},
-		OnPublished: func(_ context.Context, p Published) error { r.head = p.Root; return nil },
+		OnPublished: func(_ context.Context, p Published) error { told.Store(p.Root); return nil },
 	}
 	if r.tune != nil {
 		r.tune(&config)
