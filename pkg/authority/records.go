@@ -64,6 +64,9 @@ type Root struct {
 type Origin struct {
 	Volume   ident.Volume   `json:"volume,omitempty"`
 	Snapshot ident.Snapshot `json:"snapshot,omitempty"`
+	// Since is, where the source is a volume, the number of its first epoch that
+	// may hold the cut for this child.
+	Since uint64 `json:"since,omitempty"`
 	// Chosen says that Root is decided; it does not change after that.
 	Chosen bool `json:"chosen,omitempty"`
 	// Root is the root that the volume starts from; nil for a blank source.
@@ -111,7 +114,7 @@ type Snapshot struct {
 	Name      string         `json:"name"` // the CSI name it was created under
 	Source    ident.Volume   `json:"source"`
 	Container string         `json:"container"` // the source's
-	Epoch     ident.Epoch    `json:"epoch"`     // of the source, if it was open when the snapshot was asked for
+	Since     uint64         `json:"since"`     // number of the source's first epoch that may hold the cut
 	Created   time.Time      `json:"created"`
 	State     State          `json:"state"`
 	Deleted   time.Time      `json:"deleted,omitzero"` // the tombstone's date

@@ -232,6 +232,10 @@ func (m *model) create(spec catalog.VolumeSpec, source *thing) {
 		return err
 	}
 	p.done = func(err error) {
+		if errors.Is(err, catalog.ErrLost) {
+			m.say("  the cut was lost")
+			return
+		}
 		if m.gone(err, source) {
 			return
 		}

@@ -33,9 +33,18 @@ func (c *Catalog) origin(ctx context.Context, o authority.Origin) (v authority.V
 	return v, s, failed(err, "use", "source volume", o.Volume)
 }
 
-func (c *Catalog) originSize(ctx context.Context, o authority.Origin) (int64, error) {
+// newOrigin is the record of a source for a child that is asked for now, and the
+// source's size; nil and 0 where there is no source.
+func (c *Catalog) newOrigin(ctx context.Context, source *authority.Origin) (*authority.Origin, int64, error) {
+	if source == nil {
+		return nil, 0, nil
+	}
+	o := authority.Origin{Volume: source.Volume, Snapshot: source.Snapshot}
 	v, s, err := c.origin(ctx, o)
-	return max(v.Size, s.Size), err // one of them is zero
+	if o.Volume != "" {
+		o.Since = since(v)
+	}
+	return &o, max(v.Size, s.Size), err // one of them is zero
 }
 
 // inherit gives a volume that is being created its origin's root: it pins the
@@ -73,7 +82,7 @@ func (c *Catalog) choose(ctx context.Context, child authority.Volume) (authority
 	}
 	start, size := s.Root, s.Size
 	if child.Origin.Volume != "" {
-		if start, size, err = c.cut(ctx, v, ident.Snapshot(child.ID)); err != nil {
+		if start, size, err = c.cut(ctx, v, ident.Snapshot(child.ID), child.Origin.Since); err != nil {
 			return child, err
 		}
 	}

@@ -33,11 +33,8 @@ func (c *Catalog) createSnapshot(ctx context.Context, name string, source ident.
 		v, err := c.readyVolume(ctx, source)
 		id := ident.NewSnapshot()
 		s := authority.Snapshot{
-			ID: id, Name: name, Source: source, Container: v.Container,
+			ID: id, Name: name, Source: source, Container: v.Container, Since: since(v),
 			Created: c.now(), State: authority.Creating,
-		}
-		if v.Opening.Open {
-			s.Epoch = v.Opening.Epoch
 		}
 		return string(id), s, failed(err, "use", "source volume", source)
 	})
@@ -100,10 +97,7 @@ func (c *Catalog) decide(ctx context.Context, s authority.Snapshot, v authority.
 	if s.Size > 0 {
 		return s, nil
 	}
-	cut, size, err := c.earlierCut(ctx, s, v)
-	if err == nil && size == 0 {
-		cut, size, err = c.cut(ctx, v, s.ID)
-	}
+	cut, size, err := c.cut(ctx, v, s.ID, s.Since)
 	if err != nil {
 		return s, err
 	}
@@ -120,37 +114,26 @@ func (c *Catalog) decide(ctx context.Context, s authority.Snapshot, v authority.
 	return decided, nil
 }
 
-// earlierCut looks for the cut that a call which died may have left when the
-// epoch that it was taken in has ended since: in the history of the volume. It
-// returns size 0 if there was none, ErrLost if there may have been one.
-func (c *Catalog) earlierCut(ctx context.Context, s authority.Snapshot, v authority.Volume) (*authority.Root, int64, error) {
-	if s.Epoch.IsZero() || s.Epoch == v.Opening.Epoch && v.Opening.Open {
-		return nil, 0, nil // none, or the node knows it
+// since is the number of the first epoch of a volume that may hold a cut which is
+// asked for now.
+func since(v authority.Volume) uint64 {
+	if v.Opening.Open {
+		return v.Opening.Epoch.Number
 	}
-	if v.Head != nil {
-		for r, err := range c.history(ctx, *v.Head) {
-			if err != nil {
-				return nil, 0, err
-			}
-			if r.Container != v.Container || r.Ref.Epoch.Number < s.Epoch.Number {
-				break
-			}
-			if r.Snapshot == s.ID {
-				found := root(r.Container, r.Ref)
-				return &found, r.State.Size, nil
-			}
-		}
-	}
-	if v.Recovered != nil && v.Recovered.Epoch.Number >= s.Epoch.Number {
-		return nil, 0, ErrLost
-	}
-	return nil, 0, nil
+	return v.Opening.Epoch.Number + 1
 }
 
-// cut takes a point in time of a volume for a snapshot, or for a clone under
-// its id: of an attached volume its node does, of any other the head is it. The
-// root is nil for a blank volume.
-func (c *Catalog) cut(ctx context.Context, v authority.Volume, s ident.Snapshot) (*authority.Root, int64, error) {
+// cut takes a point in time of a volume for a snapshot, or for a clone under its
+// id, unless a call that died has taken it, in the given epoch or since: there is
+// one cut for an id. Of an attached volume its node takes it, of any other the
+// head is it. The root is nil for a blank volume.
+func (c *Catalog) cut(ctx context.Context, v authority.Volume, s ident.Snapshot, since uint64) (*authority.Root, int64, error) {
+	if earlier, err := c.earlierCut(ctx, v, s, since); err != nil {
+		return nil, 0, err
+	} else if earlier != nil {
+		start := root(earlier.Container, earlier.Ref)
+		return &start, earlier.State.Size, nil
+	}
 	if !v.Opening.Open {
 		if v.Head == nil {
 			return nil, v.Size, nil
@@ -169,6 +152,32 @@ func (c *Catalog) cut(ctx context.Context, v authority.Volume, s ident.Snapshot)
 		return nil, 0, fmt.Errorf("node %q sealed %d bytes in container %q: %w", v.Opening.Node, cut.Size, cut.Root.Container, ErrInvalid)
 	}
 	return &cut.Root, cut.Size, c.belongs(ctx, v.ID, cut.Root)
+}
+
+// earlierCut looks for the cut that a call which died may have left in an epoch
+// that has ended: in the history of the volume. It returns nil if there was none,
+// ErrLost if there may have been one.
+func (c *Catalog) earlierCut(ctx context.Context, v authority.Volume, s ident.Snapshot, since uint64) (*snapshots.Root, error) {
+	if v.Opening.Epoch.Number < since || v.Opening.Open && v.Opening.Epoch.Number == since {
+		return nil, nil // none has ended
+	}
+	if v.Head != nil {
+		for r, err := range c.history(ctx, *v.Head) {
+			if err != nil {
+				return nil, err
+			}
+			if r.Container != v.Container || r.Ref.Epoch.Number < since {
+				break
+			}
+			if r.Snapshot == s {
+				return r, nil
+			}
+		}
+	}
+	if v.Recovered != nil && v.Recovered.Epoch.Number >= since {
+		return nil, ErrLost
+	}
+	return nil, nil
 }
 
 // belongs checks that a published root is of the volume's history: of the

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -66,26 +67,52 @@ func TestSnapshotIsAPointInTime(t *testing.T) {
 	}
 }
 
-// TestSnapshotFindsItsCutInAClosedEpoch: the node had sealed, the controller died,
-// the volume was closed, the call is repeated.
-func TestSnapshotFindsItsCutInAClosedEpoch(t *testing.T) {
-	for _, lost := range []bool{false, true} {
-		w := newWorld(t)
-		e := w.attach(w.volume("pvc").ID, "n1")
-		w.check(e.write(w.ctx, 0, "cut"))
-		dying, crash := w.dying(2, false) // after record and claim, before the cut is recorded
-		_, err := dying.CreateSnapshot(w.ctx, "snap", e.volume)
-		if err == nil || !crash.Happened() || len(e.cuts) != 1 {
-			t.Fatalf("CreateSnapshot = %v with %d cuts", err, len(e.cuts))
+// TestRepetitionFindsItsCut: the node had sealed, the controller died, the epoch
+// ended, and the call is repeated when the volume is attached again. There is one
+// cut for a snapshot, and for a clone, also if the volume was attached only after
+// the call had first arrived.
+func TestRepetitionFindsItsCut(t *testing.T) {
+	for what, cut := range map[string]func(*catalog.Catalog, context.Context, ident.Volume) (*authority.Root, error){
+		"snapshot": func(c *catalog.Catalog, ctx context.Context, v ident.Volume) (*authority.Root, error) {
+			s, err := c.CreateSnapshot(ctx, "snap", v)
+			return s.Root, err
+		},
+		"clone": func(c *catalog.Catalog, ctx context.Context, v ident.Volume) (*authority.Root, error) {
+			child, err := c.CreateVolume(ctx, from("clone", v))
+			return child.Head, err
+		},
+	} {
+		for _, early := range []bool{false, true} {
+			for _, lost := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/early=%t/lost=%t", what, early, lost), func(t *testing.T) {
+					w := newWorld(t)
+					id := w.volume("pvc").ID
+					if early {
+						dying, crash := w.dying(2, false) // after record and claim
+						if _, err := cut(dying, w.ctx, id); err == nil || !crash.Happened() {
+							t.Fatalf("the first call: %v", err)
+						}
+					}
+					e := w.attach(id, "n1")
+					w.check(e.write(w.ctx, 0, "cut"))
+					w.nodes.sealed = func() { w.nodes.setDown("n1", true) } // the answer does not arrive
+					if _, err := cut(w.Catalog, w.ctx, id); err == nil || len(e.cuts) != 1 {
+						t.Fatalf("the call whose node seals: %v, %d cuts", err, len(e.cuts))
+					}
+					w.nodes.sealed = nil
+					w.check(e.write(w.ctx, 0, "later"))
+					if !lost {
+						w.nodes.setDown("n1", false)
+					}
+					w.check(w.Abandon(w.ctx, id))
+					w.nodes.setDown("n1", false)
+					w.check(w.attach(id, "n2").write(w.ctx, 0, "much later"))
+					start, err := cut(w.Catalog, w.ctx, id)
+					w.check(err)
+					w.holds(start, map[uint64]string{0: "cut"})
+				})
+			}
 		}
-		w.check(e.write(w.ctx, 0, "later"))
-		if lost {
-			w.nodes.setDown("n1", true)
-			w.check(w.Abandon(w.ctx, e.volume))
-		} else {
-			w.detach(e)
-		}
-		w.holds(w.snapshot("snap", e.volume).Root, map[uint64]string{0: "cut"})
 	}
 }
 

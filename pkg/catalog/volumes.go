@@ -88,16 +88,16 @@ func (c *Catalog) plan(ctx context.Context, spec VolumeSpec, state authority.Sta
 	}
 	live := func(v authority.Volume) bool { return v.State != authority.Deleted }
 	v, err := named(ctx, c, volumeNames, spec.Name, c.volumes, live, func() (string, authority.Volume, error) {
-		size, err := c.sizeFor(ctx, spec)
+		origin, least, err := c.newOrigin(ctx, spec.Source)
+		if err != nil {
+			return "", authority.Volume{}, err
+		}
+		size, err := sizeFor(spec, least)
 		id := ident.NewVolume()
-		v := authority.Volume{
-			ID: id, Name: spec.Name, Container: c.container(id), Size: size,
+		return string(id), authority.Volume{
+			ID: id, Name: spec.Name, Container: c.container(id), Size: size, Origin: origin,
 			Parameters: maps.Clone(spec.Parameters), Created: c.now(), State: state,
-		}
-		if spec.Source != nil {
-			v.Origin = &authority.Origin{Volume: spec.Source.Volume, Snapshot: spec.Source.Snapshot}
-		}
-		return string(id), v, err
+		}, err
 	})
 	if err != nil {
 		return v, err
@@ -128,21 +128,17 @@ func satisfies(v authority.Volume, spec VolumeSpec, state authority.State) error
 	return nil
 }
 
-// sizeFor decides the size of a new volume.
-func (c *Catalog) sizeFor(ctx context.Context, spec VolumeSpec) (int64, error) {
+// sizeFor decides the size of a new volume, whose source has so many bytes.
+func sizeFor(spec VolumeSpec, source int64) (int64, error) {
 	if spec.Required < 0 {
 		return 0, fmt.Errorf("%w: %d bytes required", ErrOutOfRange, spec.Required)
 	}
 	least := max(spec.Required, 1)
 	if spec.Source != nil {
-		size, err := c.originSize(ctx, *spec.Source)
-		if err != nil {
-			return 0, err
+		if spec.Limit > 0 && spec.Limit < source {
+			return 0, fmt.Errorf("%w: the source has %d bytes, more than the limit of %d", ErrOutOfRange, source, spec.Limit)
 		}
-		if spec.Limit > 0 && spec.Limit < size {
-			return 0, fmt.Errorf("%w: the source has %d bytes, more than the limit of %d", ErrOutOfRange, size, spec.Limit)
-		}
-		least = max(least, size)
+		least = max(least, source)
 	} else if spec.Required == 0 {
 		least = DefaultSize
 		if spec.Limit > 0 {

@@ -219,8 +219,9 @@ type nodes struct {
 	mu      sync.Mutex
 	exports map[string]*export // by node and volume
 	down    map[string]bool
-	// sealing, if set, happens when a node is asked to seal, before it does.
-	sealing func()
+	// sealing and sealed, if set, happen when a node is asked to seal: before it
+	// does, and before its answer goes out.
+	sealing, sealed func()
 }
 
 // export is one life of a journal.
@@ -363,7 +364,11 @@ func (n *nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s ide
 		return catalog.Cut{}, err
 	}
 	e.cuts[s] = catalog.Cut{Root: *e.head, Size: e.size}
-	return e.cuts[s], nil
+	if n.sealed != nil {
+		n.sealed()
+		_, err = n.find(endpoint, v)
+	}
+	return e.cuts[s], err
 }
 
 // Handover implements [catalog.Nodes].

@@ -57,7 +57,7 @@ func recordsComeBackWhole(t *testing.T, open func() authority.Authority) {
 	})
 	roundTrip(t, a.Volumes(), b.Volumes(), authority.Volume{})
 	roundTrip(t, a.Snapshots(), b.Snapshots(), authority.Snapshot{
-		ID: ident.NewSnapshot(), Name: "s", Source: ident.NewVolume(), Container: "p-1", Epoch: root.Epoch,
+		ID: ident.NewSnapshot(), Name: "s", Source: ident.NewVolume(), Container: "p-1", Since: root.Epoch.Number,
 		Created: date, State: authority.Ready, Deleted: date, Size: 4096, Root: &root,
 	})
 	roundTrip(t, a.Claims(), b.Claims(), authority.Claim{Name: "n", ID: "i", Created: date})
