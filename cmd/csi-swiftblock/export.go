@@ -22,6 +22,7 @@ func exportCommand() *cobra.Command {
 	var config attach.Config
 	var listen, controller, portal string
 	var cacheMiB int64
+	var background int
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "Serve volumes as iSCSI targets on this node",
@@ -49,6 +50,7 @@ serves.`,
 			config.Endpoint = listen
 			config.Portal = server
 			config.Cache = volume.NewCache(cacheMiB << 20)
+			config.Traffic = volume.NewTraffic(background)
 			config.Log = slog.Default()
 			return serveExports(ctx, config, server, listen)
 		},
@@ -60,6 +62,7 @@ serves.`,
 	c.Flags().StringVar(&controller, "controller", "unix:///run/csi-swiftblock/openings.sock", "where the controller answers")
 	c.Flags().StringVar(&portal, "portal", "127.0.0.1:13260", "loopback address and port of the iSCSI targets")
 	c.Flags().Int64Var(&cacheMiB, "cache", 256, "MiB of memory for what was read from Swift")
+	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory")
 	c.MarkFlagRequired("node")
 	return c
 }

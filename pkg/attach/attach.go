@@ -56,6 +56,7 @@ type Config struct {
 	Controller wire.OpeningsClient
 	Portal     Portal
 	Cache      *volume.Cache
+	Traffic    *volume.Traffic
 	Log        *slog.Logger
 
 	// AllowAnyFS lets tests keep journals on tmpfs.

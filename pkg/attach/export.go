@@ -189,6 +189,7 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 		Head:         root,
 		Size:         r.Size,
 		Cache:        e.config.Cache,
+		Traffic:      e.config.Traffic,
 		RPO:          parameters.RPO,
 		SnapshotOnly: parameters.RPO == 0,
 		OnPublished: func(ctx context.Context, p volume.Published) error {

@@ -145,6 +145,12 @@ func (g *gate) measure() {
 	g.grant()
 }
 
+func (g *gate) pressed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fill() > pressureAt
+}
+
 func (g *gate) stats(s *Stats) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

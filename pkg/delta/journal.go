@@ -254,6 +254,9 @@ func (j *Journal) retire(ctx context.Context, gen uint64) error {
 // to seal and upload at once.
 func (j *Journal) Pressure() <-chan struct{} { return j.pressure }
 
+// Pressed tells whether the log, or its map, is more than half full.
+func (j *Journal) Pressed() bool { return j.gate.pressed() }
+
 // OpenID is the tag drawn at this opening, for names of uploaded objects.
 func (j *Journal) OpenID() ident.Open { return j.commit.open }
 

@@ -32,6 +32,9 @@ type Config struct {
 	// Cache is shared by the volumes of a process; nil: a small one of its own.
 	Cache *Cache
 
+	// Traffic is shared by the volumes of a process; nil: one of its own.
+	Traffic *Traffic
+
 	// RPO is the age that unpublished writes may reach before they are sealed and
 	// uploaded; 0: 60 s. It is also the period of looking for a fence.
 	RPO time.Duration
@@ -40,8 +43,8 @@ type Config struct {
 	// half full, and not by age.
 	SnapshotOnly bool
 
-	// Parallel bounds the uploads under way at one time; 0: 4. Each may need 24
-	// MiB of memory.
+	// Parallel bounds the uploads of this volume under way at one time; 0: 4. Each
+	// may need 24 MiB of memory.
 	Parallel int
 
 	// ReadAhead bounds how far ahead of a sequential reader is read, in bytes; 0:
@@ -91,6 +94,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Cache == nil {
 		c.Cache = NewCache(16 << 20)
+	}
+	if c.Traffic == nil {
+		c.Traffic = NewTraffic(0)
 	}
 	if c.RPO <= 0 {
 		c.RPO = time.Minute

@@ -367,6 +367,9 @@ func (m *machine) resize(t *rapid.T) {
 	s := m.some(t)
 	sectors := rapid.IntRange(len(s.now()), maxModel/512).Draw(t, "sectors")
 	s.must(s.Resize(s.ctx, int64(sectors)*512))
+	if sectors == len(s.now()) {
+		return // nothing was written, so nothing that was before is durable now
+	}
 	s.become(func(now state) state { return append(now, make(state, sectors-len(now))...) })
 	s.durable = len(s.past) - 1
 }

@@ -51,7 +51,7 @@ type objects struct {
 }
 
 func newObjects(life context.Context, c Config) *objects {
-	return &objects{&patient{Store: c.Store, life: life, pause: c.pause, missing: c.Missing}, c.Cache}
+	return &objects{&patient{Store: c.Store, traffic: c.Traffic, life: life, pause: c.pause, missing: c.Missing}, c.Cache}
 }
 
 // entry looks a chunk up in a table.

@@ -14,8 +14,11 @@ import (
 type backoff struct{ first, most time.Duration }
 
 // wait sleeps before attempt n, counted from 0: first, doubled for each earlier
-// attempt up to most, of which a random half is left out.
+// attempt up to most, of which a random half is left out. A turn ends with it.
 func (b backoff) wait(ctx context.Context, n int) error {
+	if t := turnOf(ctx); t != nil {
+		t.end()
+	}
 	d := b.most
 	if n < 20 {
 		d = min(b.first<<n, b.most)
@@ -35,6 +38,7 @@ func (b backoff) wait(ctx context.Context, n int) error {
 // asked for again until its absence is proven.
 type patient struct {
 	swift.Store
+	traffic *Traffic
 	life    context.Context // ends with the volume
 	pause   backoff
 	missing time.Duration // how long an object must stay absent to be damage
@@ -49,6 +53,15 @@ func (p *patient) during(ctx context.Context) (context.Context, context.CancelFu
 	return ctx, func() { stop(); cancel() }
 }
 
+// get asks once, ahead of what nobody waits for.
+func (p *patient) get(ctx context.Context, container, name string, o swift.GetOptions) (obj swift.Object, err error) {
+	if turnOf(ctx) != nil {
+		return p.Store.Get(ctx, container, name, o)
+	}
+	p.traffic.read(func() { obj, err = p.Store.Get(ctx, container, name, o) })
+	return obj, err
+}
+
 // Get returns the bytes, damage, or the context's error. The absence
 // of a referenced object is never an empty answer (B13).
 func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOptions) (swift.Object, error) {
@@ -57,7 +70,7 @@ func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOp
 	var since time.Time // when it was first found absent
 	absent := 0
 	for n := 0; ; n++ {
-		obj, err := p.Store.Get(ctx, container, name, o)
+		obj, err := p.get(ctx, container, name, o)
 		switch {
 		case err == nil:
 			p.gets.Add(1)

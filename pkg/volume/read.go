@@ -72,7 +72,9 @@ func (v *Volume) prefetch(off, n int64) {
 		go func() {
 			defer v.fetches.leave()
 			defer v.ahead.done()
-			v.readTable(v.life, v.publisher.head.Load().table, piece, nil)
+			v.traffic.inTurn(v.life, func() class { return readahead }, func(ctx context.Context) error {
+				return v.readTable(ctx, v.publisher.head.Load().table, piece, nil)
+			})
 		}()
 	}
 }

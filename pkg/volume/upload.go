@@ -58,9 +58,24 @@ func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.config.Parallel)
 	for _, page := range update.Pages {
-		g.Go(func() error { return u.put(ctx, page.Location, page.Body) })
+		u.start(ctx, g, func(ctx context.Context) error { return u.put(ctx, page.Location, page.Body) })
 	}
 	return update, g.Wait()
+}
+
+// start does a piece of the upload, in g, when its turn has come.
+func (u *upload) start(ctx context.Context, g *errgroup.Group, work func(context.Context) error) {
+	g.Go(func() error { return u.config.Traffic.inTurn(ctx, u.class, work) })
+}
+
+// class says how urgent the upload is now: it is when somebody waits for it, when
+// the journal needs the room, and when it takes long enough to endanger P3.
+func (u *upload) class() class {
+	waited := u.layer.Snapshot() != "" || u.layer.Clean()
+	if waited || time.Since(u.layer.Sealed()) > u.config.RPO/2 || u.journal.Pressed() {
+		return overdue
+	}
+	return uploading
 }
 
 // put stores an object under a name that only this opening of the journal uses,
@@ -80,7 +95,7 @@ func (u *upload) data(ctx context.Context) error {
 	var bytes int64
 	send := func() {
 		if pack := batch; len(pack) > 0 {
-			g.Go(func() error { return u.pack(ctx, pack) })
+			u.start(ctx, g, func(ctx context.Context) error { return u.pack(ctx, pack) })
 		}
 		batch, bytes = nil, 0
 	}
@@ -97,7 +112,7 @@ func (u *upload) data(ctx context.Context) error {
 		}
 		switch w.kind {
 		case rewrite:
-			g.Go(func() error { return u.rewrite(ctx, w) })
+			u.start(ctx, g, func(ctx context.Context) error { return u.rewrite(ctx, w) })
 		case patch, merge:
 			if bytes+w.bytes > chunks.MaxPackRaw || len(batch) == maxBatch {
 				send()

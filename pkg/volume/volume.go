@@ -45,6 +45,7 @@ type Volume struct {
 	objects   *objects
 	publisher *publisher
 	ahead     *readAhead
+	traffic   *Traffic
 
 	writes  gate // what changes the volume passes through it
 	fetches gate // so does what is read ahead
@@ -67,6 +68,7 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 		journal:  config.Journal,
 		layers:   config.Journal,
 		ahead:    &readAhead{limit: config.ReadAhead},
+		traffic:  config.Traffic,
 		resizing: make(chan struct{}, 1),
 	}
 	v.life, v.end = context.WithCancelCause(context.Background())

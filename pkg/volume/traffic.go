@@ -1,0 +1,129 @@
+package volume
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// Traffic is what the volumes of a process do at Swift without anybody waiting
+// for it: uploads and reading ahead. Volumes share it as they share a [Cache]. It
+// bounds how much of that is under way on the node, and the memory that it needs,
+// and gives turns by class.
+//
+// Reads that somebody waits for take no turn. While one of them is on its way,
+// classes that can wait may only use a quarter of the turns.
+type Traffic struct {
+	limit int
+
+	mu      sync.Mutex
+	busy    int // turns given and not given back
+	reading int // GETs on their way outside of any turn
+	waiting []*turn
+}
+
+// class says what goes first; lower ones do.
+type class int
+
+const (
+	overdue    class = iota // uploads that somebody waits for, or that are late
+	readahead               // what a reader will ask for soon
+	uploading               // all other uploads
+	compacting              // what only saves room
+)
+
+// defaultTurns keeps the memory of uploads, of 24 MiB each, below 200 MiB.
+const defaultTurns = 8
+
+// NewTraffic makes a Traffic of at most limit turns at a time; 0: 8.
+func NewTraffic(limit int) *Traffic {
+	if limit <= 0 {
+		limit = defaultTurns
+	}
+	return &Traffic{limit: limit}
+}
+
+// turn is the right to do one piece of work.
+type turn struct {
+	traffic *Traffic
+	class   func() class // may change while it waits
+	granted chan struct{}
+	over    bool // guarded by traffic.mu
+}
+
+// turnKey is the key of a context's *turn.
+type turnKey struct{}
+
+// turnOf returns the turn that ctx belongs to, nil if somebody waits for what is
+// done in it.
+func turnOf(ctx context.Context) *turn {
+	t, _ := ctx.Value(turnKey{}).(*turn)
+	return t
+}
+
+// inTurn runs work when its turn has come.
+func (t *Traffic) inTurn(ctx context.Context, class func() class, work func(context.Context) error) error {
+	w := &turn{traffic: t, class: class, granted: make(chan struct{})}
+	defer w.end()
+	t.mu.Lock()
+	t.waiting = append(t.waiting, w)
+	t.grant()
+	t.mu.Unlock()
+	select {
+	case <-w.granted:
+		return work(context.WithValue(ctx, turnKey{}, w))
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// end gives the turn back; only the first call counts. What has failed, and waits
+// for its next attempt, does so early and goes on without a turn: a container
+// that cannot be written to holds up no other volume.
+func (w *turn) end() {
+	t := w.traffic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w.over {
+		return
+	}
+	w.over = true
+	if i := slices.Index(t.waiting, w); i >= 0 {
+		t.waiting = slices.Delete(t.waiting, i, i+1)
+	} else {
+		t.busy--
+	}
+	t.grant()
+}
+
+// read runs a GET that somebody waits for.
+func (t *Traffic) read(get func()) {
+	t.count(1)
+	defer t.count(-1)
+	get()
+}
+
+func (t *Traffic) count(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reading += n
+	t.grant()
+}
+
+// grant gives the turns that are free: within a class to who came first.
+func (t *Traffic) grant() {
+	for len(t.waiting) > 0 && t.busy < t.limit {
+		first, best := 0, compacting+1
+		for i, w := range t.waiting {
+			if c := w.class(); c < best {
+				first, best = i, c
+			}
+		}
+		if best > readahead && t.reading > 0 && t.busy >= max(1, t.limit/4) {
+			return
+		}
+		close(t.waiting[first].granted)
+		t.waiting = slices.Delete(t.waiting, first, first+1)
+		t.busy++
+	}
+}

@@ -1,0 +1,160 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+)
+
+// always is a class that does not change.
+func always(c class) func() class { return func() class { return c } }
+
+// hold takes a turn and keeps it until the returned function is called.
+func hold(t *testing.T, traffic *Traffic, c class) (release func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go traffic.inTurn(t.Context(), always(c), func(context.Context) error { <-done; return nil })
+	synctest.Wait()
+	return func() { close(done); synctest.Wait() }
+}
+
+// Turns go by class, whenever it is known, and within one by arrival; no more
+// than the limit are given.
+func TestTurnsGoByClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		traffic := NewTraffic(2)
+		releases := []func(){hold(t, traffic, uploading), hold(t, traffic, compacting)}
+		var order []string
+		late := uploading // of one that waits
+		enter := func(name string, c func() class) {
+			go traffic.inTurn(t.Context(), c, func(context.Context) error {
+				order = append(order, name)
+				return nil
+			})
+			synctest.Wait()
+		}
+		enter("compaction", always(compacting))
+		enter("upload", always(uploading))
+		enter("ahead", always(readahead))
+		enter("late", func() class { return late })
+		enter("snapshot", always(overdue))
+		if len(order) > 0 {
+			t.Fatal("more than two turns:", order)
+		}
+		late = overdue
+		releases[0]()
+		if want := []string{"late", "snapshot", "ahead", "upload", "compaction"}; !slices.Equal(order, want) {
+			t.Errorf("turns went to %v, want %v", order, want)
+		}
+		releases[1]()
+	})
+}
+
+// While somebody waits for a read, uploads that can wait have a quarter of the
+// turns; overdue ones and reading ahead have all.
+func TestReadsGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		traffic := NewTraffic(4)
+		first := hold(t, traffic, uploading)
+		ran := false
+		traffic.read(func() {
+			go traffic.inTurn(t.Context(), always(uploading), func(context.Context) error { ran = true; return nil })
+			synctest.Wait()
+			if ran {
+				t.Error("a second upload began during a read")
+			}
+			for _, c := range []class{readahead, overdue} {
+				hold(t, traffic, c)()
+			}
+		})
+		synctest.Wait()
+		if !ran {
+			t.Error("the upload was not begun after the read")
+		}
+		first()
+		if traffic.busy != 0 || len(traffic.waiting) != 0 {
+			t.Errorf("%d turns were not given back, %d wait", traffic.busy, len(traffic.waiting))
+		}
+	})
+}
+
+// Whoever gives up waiting for a turn leaves no trace.
+func TestTurnGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		traffic := NewTraffic(1)
+		release := hold(t, traffic, uploading)
+		ctx, cancel := context.WithCancel(t.Context())
+		outcome := make(chan error, 1)
+		go func() { outcome <- traffic.inTurn(ctx, always(overdue), func(context.Context) error { return nil }) }()
+		synctest.Wait()
+		cancel()
+		wantIs(t, <-outcome, context.Canceled)
+		release()
+		if err := traffic.inTurn(t.Context(), always(compacting), func(context.Context) error { return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The uploads of all volumes of a process together stay within the turns, and a
+// volume that cannot be written to holds up no other.
+func TestVolumesShareTurns(t *testing.T) {
+	traffic := NewTraffic(2)
+	tune := func(c *Config) { c.Traffic = traffic }
+	broken := newRig(t, 64*mib, tune)
+	broken.store.set(func(s *spy) {
+		s.before = func(op, name string) error {
+			if op == "put" {
+				return errAway
+			}
+			return nil
+		}
+	})
+	for i := range int64(4) {
+		broken.write(i*chunks.Size, noise(uint64(i), 5*mib))
+	}
+	_, err := broken.Seal(broken.ctx, "")
+	broken.must(err)
+	waitFor(t, func() bool { return errors.Is(broken.Stats().Failing, errAway) })
+
+	var mu sync.Mutex
+	flying, most := 0, 0
+	count := func(name string, n int) error {
+		if strings.HasPrefix(name, chunks.ChunkPrefix) {
+			mu.Lock()
+			defer mu.Unlock()
+			flying += n
+			most = max(most, flying)
+		}
+		return nil
+	}
+	var volumes sync.WaitGroup
+	for range 3 {
+		r := newRig(t, 64*mib, tune)
+		r.store.set(func(s *spy) {
+			s.before = func(_, name string) error { return count(name, 1) }
+			s.after = func(_, name string) error { return count(name, -1) }
+		})
+		for i := range int64(6) {
+			r.write(i*chunks.Size, noise(uint64(i), 5*mib))
+		}
+		volumes.Go(func() {
+			if _, err := r.Close(r.ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	within(t, func() error { volumes.Wait(); return nil })
+	if most > 2 {
+		t.Errorf("%d chunks were on their way at one time, for 2 turns", most)
+	}
+	if most < 2 {
+		t.Error("nothing ever shared the turns")
+	}
+}
