@@ -23,12 +23,18 @@ func controllerCommand() *cobra.Command {
 		Short: "Make and delete volumes and snapshots, and decide who may write",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := flags.create()
+			store, err := openStore()
+			if err != nil {
+				return err
+			}
+			s, err := flags.session(store)
 			if err != nil {
 				return err
 			}
 			log := slog.Default()
-			controller := driver.NewController(driver.ControllerConfig{Catalog: s.catalog, Cluster: standalone{nodes}})
+			controller := driver.NewController(driver.ControllerConfig{
+				Catalog: s.catalog, Cluster: standalone{nodes}, Account: store, Exports: driver.Nodes{},
+			})
 			return together(c.Context(),
 				func(ctx context.Context) error {
 					return driver.Serve(ctx, csiEndpoint, log, identity().Register, controller.Register)

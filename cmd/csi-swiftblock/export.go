@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/attach"
+	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
@@ -20,7 +24,7 @@ import (
 
 func exportCommand() *cobra.Command {
 	var config attach.Config
-	var listen, controller, portal string
+	var listen, controller, portal, budget string
 	var cacheMiB int64
 	var background int
 	c := &cobra.Command{
@@ -46,6 +50,9 @@ serves.`,
 			if err != nil {
 				return fmt.Errorf("%w; end what has it, or choose another --portal", err)
 			}
+			if config.Budget, err = journalBudget(budget, config.Dir); err != nil {
+				return err
+			}
 			config.Controller = wire.NewOpeningsClient(conn)
 			config.Endpoint = listen
 			config.Portal = server
@@ -56,6 +63,7 @@ serves.`,
 		},
 	}
 	c.Flags().StringVar(&config.Dir, "state", "/var/lib/csi-swiftblock/export", "directory of the journals, on a real disk")
+	c.Flags().StringVar(&budget, "journal-budget", "", "what all journals may take together, such as 200Gi; default: 90 % of their file system")
 	c.Flags().StringVar(&config.RunDir, "run", "/run/csi-swiftblock", "directory that survives the process and not the reboot")
 	c.Flags().StringVar(&config.Node, "node", "", "id of this node, the same as of the node process")
 	c.Flags().StringVar(&listen, "listen", "unix:///run/csi-swiftblock/export.sock", "where node and controller reach this process")
@@ -65,6 +73,28 @@ serves.`,
 	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory")
 	c.MarkFlagRequired("node")
 	return c
+}
+
+// journalBudget is how many bytes of disk the journals in dir may have together.
+func journalBudget(given, dir string) (int64, error) {
+	if given != "" {
+		q, err := resource.ParseQuantity(given)
+		if err == nil && q.Value() < class.MinJournalSize {
+			err = errors.New("it is less than one journal takes")
+		}
+		if err != nil {
+			return 0, fmt.Errorf("--journal-budget %.32q: %w", given, err)
+		}
+		return q.Value(), nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return 0, err
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return int64(disk.Blocks) * disk.Bsize / 10 * 9, nil
 }
 
 // serveExports runs until ctx ends. The portal accepts when every recorded target

@@ -47,7 +47,7 @@ func nodeCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&config.ID, "node", "", "id of this node")
-	c.Flags().Int64Var(&config.MaxVolumes, "max-volumes", 0, "how many volumes fit on this node; 0: no limit")
+	c.Flags().Int64Var(&config.MaxVolumes, "max-volumes", 0, "how many volumes this node may have; 0: as many journals of the default size as export has room for")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/node.sock", "CSI endpoint")
 	c.Flags().StringVar(&export, "export", "unix:///run/csi-swiftblock/export.sock", "where the export process answers")
 	c.Flags().StringVar(&prefix, "host-prefix", "", `command to run the host's tools with, such as "nsenter --target 1 --mount --"`)

@@ -24,7 +24,7 @@ func TestUnpublish(t *testing.T) {
 	}
 	open := func() {
 		t.Helper()
-		if _, err := s.catalog.Publish(t.Context(), v.ID, "n1", false); err != nil {
+		if _, err := s.catalog.Publish(t.Context(), v.ID, "n1", catalog.Write); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,6 +37,7 @@ type sourceView struct {
 const (
 	stateDetached  = "detached"
 	statePublished = "published" // to a node, which has not opened it
+	stateRead      = "read"      // by nodes, of which the first is shown
 	stateOpen      = "open"      // a node's journal may hold what Swift does not
 )
 
@@ -47,6 +48,9 @@ func viewVolume(v authority.Volume) volumeView {
 	}
 	if v.Binding != nil {
 		view.State, view.Node = statePublished, v.Binding.Node
+	}
+	if len(v.Readers) > 0 {
+		view.State, view.Node = stateRead, v.Readers[0].Node
 	}
 	if v.Opening.Open {
 		view.State, view.Node = stateOpen, v.Opening.Node

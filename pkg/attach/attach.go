@@ -48,6 +48,8 @@ type Config struct {
 	Dir string
 	// RunDir survives the process and not the node, such as /run/csi-swiftblock.
 	RunDir string
+	// Budget is how many bytes all journals in Dir may have together; 0: no limit.
+	Budget int64
 	// Node is this node's CSI id; Endpoint is where the controller reaches the
 	// Exports service of this process.
 	Node, Endpoint string
@@ -145,6 +147,7 @@ func (x *Exports) takeUp(e *export) {
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
 		began := time.Now()
 		err := x.attempt(e)
+		e.failed = err
 		e.lock.Unlock()
 		if err == nil {
 			log.Info("export resumed", "took", time.Since(began))
@@ -208,11 +211,14 @@ func (x *Exports) export(id ident.Volume) *export {
 	defer x.mu.Unlock()
 	e := x.byID[id]
 	if e == nil {
-		e = &export{config: &x.config, id: id, folder: folder(filepath.Join(x.config.Dir, string(id)))}
+		e = &export{config: &x.config, id: id, folder: x.config.folder(id), limits: newLimits()}
 		x.byID[id] = e
 	}
 	return e
 }
+
+// folder is where what a volume has on this node is.
+func (c *Config) folder(id ident.Volume) folder { return folder(filepath.Join(c.Dir, string(id))) }
 
 // Error says which volume failed at what.
 type Error struct {

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -389,6 +390,8 @@ type controller struct {
 	journal string
 	epoch   ident.Epoch
 	head    *wire.Root
+	rpo     string // "": an hour
+	readers int    // how often one asked
 }
 
 func (c *controller) set(there bool) {
@@ -416,16 +419,22 @@ func (c *controller) Confirm(_ context.Context, q *wire.ConfirmRequest, _ ...grp
 	if c.away {
 		return nil, status.Error(codes.Unavailable, "away")
 	}
+	answer := &wire.Opening{
+		Container: container, Head: c.head, Size: volumeSize,
+		Parameters: map[string]string{"journalSize": "512Mi", "rpo": cmp.Or(c.rpo, "1h")},
+	}
+	if q.Reader {
+		c.readers++
+		return answer, nil
+	}
 	if c.lost == q.Journal {
 		return nil, status.Error(codes.DataLoss, "the epoch was ended without this journal")
 	}
 	if !c.open || c.journal != q.Journal {
 		c.open, c.journal, c.epoch = true, q.Journal, ident.NewEpoch(c.epoch.Number+1)
 	}
-	return &wire.Opening{
-		Epoch: wire.FromEpoch(c.epoch), Container: container, Head: c.head, Size: volumeSize,
-		Parameters: map[string]string{"journalSize": "512Mi", "rpo": "1h"},
-	}, nil
+	answer.Epoch = wire.FromEpoch(c.epoch)
+	return answer, nil
 }
 
 func (c *controller) report(journal string, root *wire.Root, open bool) error {

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"maps"
+	"os"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -36,38 +38,57 @@ type export struct {
 	lock   sync.RWMutex
 	record *record        // as on disk; nil: not attached
 	volume *volume.Volume // nil: not served
+	failed error          // why it is not served though it should be; nil: it is, or should not
+
+	mutable class.Mutable // of the volume, while it is served
+	limits  *limits       // those of mutable
 }
 
-// attach brings the export to the stage open.
-func (e *export) attach(ctx context.Context) (*wire.Attachment, error) {
+// attach brings the export to the stage open, for a writer or a reader.
+func (e *export) attach(ctx context.Context, reader bool) (*wire.Attachment, error) {
 	r, err := e.folder.load()
 	if err != nil {
 		return nil, err
 	}
 	if r == nil {
-		r = &record{Format: recordFormat, Volume: e.id, Stage: confirming, Journal: randomHex(16)}
+		r = &record{Format: recordFormat, Volume: e.id, Stage: confirming, Journal: randomHex(16), Reader: reader}
 		if err := e.folder.save(r); err != nil {
 			return nil, err
 		}
 	}
-	if r.Stage == closed {
+	if r.Stage == closed || r.Reader != reader {
 		// Finish the old life first; the new one gets a journal of its own.
 		if err := e.close(ctx, r); err != nil {
 			return nil, err
 		}
-		return e.attach(ctx)
+		return e.attach(ctx, reader)
 	}
 	opening, err := e.config.Controller.Confirm(ctx, &wire.ConfirmRequest{
-		Volume: string(e.id), Node: e.config.Node, Endpoint: e.config.Endpoint, Journal: r.Journal,
+		Volume: string(e.id), Node: e.config.Node, Endpoint: e.config.Endpoint, Journal: r.Journal, Reader: reader,
 	})
-	if status.Code(err) == codes.DataLoss || err == nil && !r.Epoch.IsZero() && r.Epoch != opening.Epoch.Ident() {
+	if status.Code(err) == codes.DataLoss || err == nil && !reader && !r.Epoch.IsZero() && r.Epoch != opening.Epoch.Ident() {
 		return nil, errors.Join(errLost, e.abandon(ctx, r))
 	}
 	if err != nil {
 		return nil, err
 	}
+	if reader && r.Stage == open {
+		if same, err := e.reads(opening.Head); err != nil {
+			return nil, err
+		} else if !same { // it was written elsewhere since
+			if err := e.discard(ctx, r); err != nil {
+				return nil, err
+			}
+			return e.attach(ctx, reader)
+		}
+	}
 	if r.Stage == confirming {
-		if err := e.open(ctx, r, opening); err != nil {
+		err := e.open(ctx, r, opening)
+		if errors.Is(err, errNoRoom) {
+			// The epoch has just begun, with nothing in it: another node may have it.
+			err = errors.Join(err, e.close(ctx, r))
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -77,6 +98,9 @@ func (e *export) attach(ctx context.Context) (*wire.Attachment, error) {
 		}
 	}
 	r.Size = max(r.Size, opening.Size)
+	if err := e.modify(r, opening.Parameters); err != nil {
+		return nil, err
+	}
 	if e.volume == nil {
 		if err := e.announce(r); err != nil {
 			return nil, err
@@ -91,9 +115,18 @@ func (e *export) attach(ctx context.Context) (*wire.Attachment, error) {
 // open turns the controller's answer into a record and an empty journal.
 func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) error {
 	r.Epoch, r.Container, r.Size = opening.Epoch.Ident(), opening.Container, opening.Size
+	if r.Reader { // what an earlier attempt has made may be of another root
+		r.Epoch = newScratch()
+		if err := os.RemoveAll(e.folder.journal(r)); err != nil {
+			return err
+		}
+	}
 	r.Parameters = opening.Parameters
 	r.CHAPUser, r.CHAPSecret = string(e.id), randomHex(16)
 	parameters, err := class.Parse(r.Parameters)
+	if err == nil {
+		err = e.reserve(parameters.JournalSize)
+	}
 	if err != nil {
 		return err
 	}
@@ -142,6 +175,31 @@ func (e *export) reopen(r *record) error {
 	return e.folder.save(r)
 }
 
+// modify takes over the parameters that the volume has now.
+func (e *export) modify(r *record, parameters map[string]string) error {
+	p, err := class.Parse(parameters)
+	if err != nil || maps.Equal(r.Parameters, parameters) {
+		return err
+	}
+	changed := *r
+	changed.Parameters = parameters
+	if err := e.folder.save(&changed); err != nil {
+		return err
+	}
+	r.Parameters = parameters
+	e.apply(p.Mutable)
+	return nil
+}
+
+// apply makes parameters effective.
+func (e *export) apply(p class.Mutable) {
+	e.mutable = p
+	e.limits.set(p)
+	if e.volume != nil {
+		e.volume.SetPace(p.RPO, p.RPO == 0)
+	}
+}
+
 // announce registers the target; logins are refused for now, to be tried again.
 func (e *export) announce(r *record) error {
 	err := e.config.Portal.AddTarget(target.Target{
@@ -161,11 +219,11 @@ func (e *export) serve(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	unit := target.LUN{Number: lunNumber, Volume: string(e.id), Device: lun{v}}
+	unit := target.LUN{Number: lunNumber, Volume: string(e.id), Device: lun{v, e.limits}}
 	if err := e.config.Portal.SetReady(r.iqn(), unit); err != nil {
 		return errors.Join(err, v.Stop())
 	}
-	e.record, e.volume = r, v
+	e.record, e.volume, e.failed = r, v, nil
 	return nil
 }
 
@@ -182,9 +240,10 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 	if err != nil {
 		return nil, err
 	}
+	e.apply(parameters.Mutable)
 	v, err := volume.Open(ctx, volume.Config{
 		Journal:      j,
-		Store:        e.config.Store,
+		Store:        throttled{e.config.Store, e.limits.uploads},
 		Container:    r.Container,
 		Head:         root,
 		Size:         r.Size,
@@ -192,6 +251,7 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 		Traffic:      e.config.Traffic,
 		RPO:          parameters.RPO,
 		SnapshotOnly: parameters.RPO == 0,
+		Scratch:      r.Reader,
 		OnPublished: func(ctx context.Context, p volume.Published) error {
 			return e.published(ctx, r, p)
 		},
@@ -204,7 +264,7 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 
 func (e *export) journalConfig(r *record, p class.Parameters) delta.Config {
 	return delta.Config{
-		Dir:        e.folder.journal(r.Epoch),
+		Dir:        e.folder.journal(r),
 		Quota:      p.JournalSize,
 		RunDir:     e.config.RunDir,
 		AllowAnyFS: e.config.AllowAnyFS,
@@ -229,6 +289,9 @@ func (e *export) published(ctx context.Context, r *record, p volume.Published) e
 
 // close brings the export to its end, from wherever it is.
 func (e *export) close(ctx context.Context, r *record) error {
+	if r.Reader {
+		return e.discard(ctx, r)
+	}
 	switch r.Stage {
 	case confirming:
 		// The controller may have opened an epoch for J; its journal is empty
@@ -251,7 +314,7 @@ func (e *export) close(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	e.record = nil
+	e.record, e.failed = nil, nil
 	return e.folder.forget(r)
 }
 
@@ -276,8 +339,8 @@ func (e *export) drain(ctx context.Context, r *record) error {
 	return e.folder.save(r)
 }
 
-// abandon stops serving an epoch that is over and keeps its journal.
-func (e *export) abandon(ctx context.Context, r *record) error {
+// stop takes the LUN away and stops the volume.
+func (e *export) stop(ctx context.Context, r *record) error {
 	err := e.config.Portal.RemoveTarget(ctx, r.iqn())
 	if errors.Is(err, target.ErrNoTarget) {
 		err = nil
@@ -286,6 +349,13 @@ func (e *export) abandon(ctx context.Context, r *record) error {
 		err = e.volume.Stop()
 		e.volume = nil
 	}
+	return err
+}
+
+// abandon stops serving an epoch that is over and keeps its journal.
+func (e *export) abandon(ctx context.Context, r *record) error {
+	e.failed = errLost
+	err := e.stop(ctx, r)
 	if err == nil {
 		err = e.folder.setAside(r)
 	}

@@ -11,28 +11,43 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
 )
 
-// lun offers a volume to the target. Its only work is to tell failures that end
-// the volume from those that pass: Linux must not retry the first for ever, and
-// must retry the second.
-type lun struct{ *volume.Volume }
+// lun offers a volume to the target, within the volume's limits. It tells failures
+// that end the volume from those that pass: Linux must not retry the first for
+// ever, and must retry the second.
+type lun struct {
+	*volume.Volume
+	limits *limits
+}
 
 var _ target.Device = lun{}
 
 func (l lun) ReadAt(ctx context.Context, p []byte, off int64) error {
+	if err := l.limits.command(ctx, len(p)); err != nil {
+		return sense(err)
+	}
 	return sense(l.Volume.ReadAt(ctx, p, off))
 }
 
 func (l lun) WriteAt(ctx context.Context, p []byte, off int64, fua bool) error {
+	if err := l.limits.command(ctx, len(p)); err != nil {
+		return sense(err)
+	}
 	return sense(l.Volume.WriteAt(ctx, p, off, fua))
 }
 
 func (l lun) Flush(ctx context.Context) error { return sense(l.Volume.Flush(ctx)) }
 
 func (l lun) Discard(ctx context.Context, off, n int64) error {
+	if err := l.limits.command(ctx, 0); err != nil {
+		return sense(err)
+	}
 	return sense(l.Volume.Discard(ctx, off, n))
 }
 
 func (l lun) WriteZeroes(ctx context.Context, off, n int64, fua bool) error {
+	if err := l.limits.command(ctx, 0); err != nil {
+		return sense(err)
+	}
 	return sense(l.Volume.WriteZeroes(ctx, off, n, fua))
 }
 

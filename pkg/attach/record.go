@@ -41,8 +41,9 @@ type record struct {
 	Format     int               `json:"format"`
 	Volume     ident.Volume      `json:"volume"`
 	Stage      stage             `json:"stage"`
-	Journal    string            `json:"journal"` // J of R5
-	Epoch      ident.Epoch       `json:"epoch,omitzero"`
+	Journal    string            `json:"journal"`          // J of R5
+	Reader     bool              `json:"reader,omitempty"` // the journal is a scratch journal
+	Epoch      ident.Epoch       `json:"epoch,omitzero"`   // a reader's names its scratch journal only
 	Container  string            `json:"container,omitempty"`
 	Size       int64             `json:"size,omitempty"` // bytes, as the authority said last
 	Parameters map[string]string `json:"parameters,omitempty"`
@@ -51,9 +52,13 @@ type record struct {
 	Last       *authority.Root   `json:"last,omitempty"` // when closed: the root to hand over
 }
 
-// iqn is the target's name. It contains the epoch, so a session of an older one
-// can never be mistaken for ours (R7).
+// iqn is the target's name. It contains the epoch, or what tells a reader's attach
+// from all others, so a session of an older one can never be mistaken for ours
+// (R7).
 func (r *record) iqn() string {
+	if r.Reader {
+		return fmt.Sprintf("%s:%s.r%016x", IQNPrefix, r.Volume, r.Epoch.Tag)
+	}
 	return fmt.Sprintf("%s:%s.%d", IQNPrefix, r.Volume, r.Epoch.Number)
 }
 
@@ -62,12 +67,19 @@ func (r *record) iqn() string {
 //	record.json   the record
 //	head          the newest published root, with its bytes; absent: blank
 //	<epoch>/      the journal, see package delta
+//	scratch/      the journal of a reader
 //	lost-<epoch>/ a journal whose epoch was ended without it; kept for the administrator
 type folder string
 
-func (f folder) recordPath() string           { return filepath.Join(string(f), "record.json") }
-func (f folder) headPath() string             { return filepath.Join(string(f), "head") }
-func (f folder) journal(e ident.Epoch) string { return filepath.Join(string(f), e.String()) }
+func (f folder) recordPath() string { return filepath.Join(string(f), "record.json") }
+func (f folder) headPath() string   { return filepath.Join(string(f), "head") }
+func (f folder) journal(r *record) string {
+	if r.Reader {
+		return filepath.Join(string(f), "scratch")
+	}
+	return filepath.Join(string(f), r.Epoch.String())
+}
+
 func (f folder) lostPath(e ident.Epoch) string {
 	return filepath.Join(string(f), lostPrefix+e.String())
 }
@@ -185,7 +197,7 @@ func (f folder) forget(r *record) error {
 		}
 	}
 	if !r.Epoch.IsZero() {
-		if err := os.RemoveAll(f.journal(r.Epoch)); err != nil {
+		if err := os.RemoveAll(f.journal(r)); err != nil {
 			return err
 		}
 	}
@@ -203,7 +215,7 @@ func (f folder) forget(r *record) error {
 // setAside keeps the journal of an epoch that the authority has ended without
 // it: nobody will ever upload it, but an administrator may want to read it.
 func (f folder) setAside(r *record) error {
-	err := os.Rename(f.journal(r.Epoch), f.lostPath(r.Epoch))
+	err := os.Rename(f.journal(r), f.lostPath(r.Epoch))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

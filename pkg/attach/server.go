@@ -1,7 +1,6 @@
 package attach
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -32,7 +31,7 @@ func (x *Exports) Register(s grpc.ServiceRegistrar) { wire.RegisterExportsServer
 func (x *Exports) Attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attachment, error) {
 	var a *wire.Attachment
 	err := x.change("attach", q.Volume, func(e *export) (err error) {
-		a, err = e.attach(ctx)
+		a, err = e.attach(ctx, q.Reader)
 		return err
 	})
 	return a, err
@@ -53,7 +52,7 @@ func (x *Exports) Detach(ctx context.Context, q *wire.DetachRequest) (*wire.Deta
 // Seal implements [wire.ExportsServer].
 func (x *Exports) Seal(ctx context.Context, q *wire.SealRequest) (*wire.SealResponse, error) {
 	var answer *wire.SealResponse
-	err := x.use("seal", q.Volume, func(e *export) error {
+	err := x.write("seal", q.Volume, func(e *export) error {
 		id, err := ident.ParseSnapshot(q.Snapshot)
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
@@ -75,7 +74,7 @@ func (x *Exports) Seal(ctx context.Context, q *wire.SealRequest) (*wire.SealResp
 // Resize implements [wire.ExportsServer].
 func (x *Exports) Resize(ctx context.Context, q *wire.ResizeRequest) (*wire.ResizeResponse, error) {
 	var size int64
-	err := x.use("resize", q.Volume, func(e *export) error {
+	err := x.write("resize", q.Volume, func(e *export) error {
 		if q.Size > e.volume.Size() {
 			if err := e.volume.Resize(ctx, q.Size); err != nil {
 				return err
@@ -89,7 +88,7 @@ func (x *Exports) Resize(ctx context.Context, q *wire.ResizeRequest) (*wire.Resi
 
 // SetFormatted implements [wire.ExportsServer].
 func (x *Exports) SetFormatted(ctx context.Context, q *wire.SetFormattedRequest) (*wire.SetFormattedResponse, error) {
-	err := x.use("set formatted", q.Volume, func(e *export) error {
+	err := x.write("set formatted", q.Volume, func(e *export) error {
 		if _, known := wire.Formatted_name[int32(q.Formatted)]; !known {
 			return status.Errorf(codes.InvalidArgument, "formatted mark %d is unknown", q.Formatted)
 		}
@@ -98,25 +97,49 @@ func (x *Exports) SetFormatted(ctx context.Context, q *wire.SetFormattedRequest)
 	return &wire.SetFormattedResponse{}, err
 }
 
+// Modify implements [wire.ExportsServer].
+func (x *Exports) Modify(_ context.Context, q *wire.ModifyRequest) (*wire.ModifyResponse, error) {
+	err := x.change("modify", q.Volume, func(e *export) error {
+		if e.volume == nil {
+			return errNotAttached
+		}
+		return e.modify(e.record, q.Parameters)
+	})
+	return &wire.ModifyResponse{}, err
+}
+
 // Status implements [wire.ExportsServer].
 func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.StatusResponse, error) {
 	var answer *wire.StatusResponse
-	err := x.use("status", q.Volume, func(e *export) error {
-		s := e.volume.Stats()
-		answer = &wire.StatusResponse{
-			Epoch:      wire.FromEpoch(e.record.Epoch),
-			Size:       e.volume.Size(),
-			DirtyBytes: s.Journal.DirtyBytes,
-		}
-		if s.Head != nil && s.Journal.DirtyBytes > 0 {
-			answer.PublishedAgeMs = time.Since(s.Head.State.Sealed).Milliseconds()
-		}
-		if err := cmp.Or(e.volume.Err(), s.Failing); err != nil {
-			answer.Condition = err.Error()
+	err := x.look("status", q.Volume, func(e *export) error {
+		switch {
+		case e.volume != nil:
+			answer = e.status()
+		case e.failed != nil:
+			answer = &wire.StatusResponse{
+				Conditions: []*wire.Condition{condition(e.failed, wire.Severity_SEVERITY_INACCESSIBLE, "NotServed")},
+			}
+		default:
+			return errNotAttached
 		}
 		return nil
 	})
 	return answer, err
+}
+
+// status describes a volume that is served.
+func (e *export) status() *wire.StatusResponse {
+	s := e.volume.Stats()
+	answer := &wire.StatusResponse{
+		Epoch:      wire.FromEpoch(e.record.Epoch),
+		Size:       e.volume.Size(),
+		DirtyBytes: s.Journal.DirtyBytes,
+		Conditions: conditions(s, e.volume.Err(), e.mutable, time.Now()),
+	}
+	if s.Head != nil && s.Journal.DirtyBytes > 0 {
+		answer.PublishedAgeMs = time.Since(s.Head.State.Sealed).Milliseconds()
+	}
+	return answer
 }
 
 // change runs an operation that changes the stage of an export, alone.
@@ -135,6 +158,26 @@ func (x *Exports) change(op, volumeID string, do func(*export) error) error {
 
 // use runs an operation on an attached volume, beside others of its kind.
 func (x *Exports) use(op, volumeID string, do func(*export) error) error {
+	return x.look(op, volumeID, func(e *export) error {
+		if e.volume == nil {
+			return errNotAttached
+		}
+		return do(e)
+	})
+}
+
+// write is use for what a reader may not do.
+func (x *Exports) write(op, volumeID string, do func(*export) error) error {
+	return x.use(op, volumeID, func(e *export) error {
+		if e.record.Reader {
+			return errReader
+		}
+		return do(e)
+	})
+}
+
+// look runs an operation that changes nothing of an export.
+func (x *Exports) look(op, volumeID string, do func(*export) error) error {
 	id, err := ident.ParseVolume(volumeID)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
@@ -144,9 +187,6 @@ func (x *Exports) use(op, volumeID string, do func(*export) error) error {
 		return fail(id, op, errBusy)
 	}
 	defer e.lock.RUnlock()
-	if e.volume == nil {
-		return fail(id, op, errNotAttached)
-	}
 	return fail(id, op, do(e))
 }
 
@@ -158,7 +198,9 @@ var codeOf = []struct {
 }{
 	{errBusy, codes.Aborted},
 	{errNotAttached, codes.NotFound},
+	{errReader, codes.FailedPrecondition},
 	{errLost, codes.Aborted},
+	{errNoRoom, codes.ResourceExhausted},
 	{volume.ErrDamaged, codes.FailedPrecondition},
 	{volume.ErrFenced, codes.FailedPrecondition},
 	{volume.ErrSecondWriter, codes.FailedPrecondition},

@@ -15,14 +15,20 @@ type Volume struct {
 	Container  string            `json:"container"` // in Swift
 	Size       int64             `json:"size"`      // bytes; only grows
 	Parameters map[string]string `json:"parameters,omitempty"`
-	Created    time.Time         `json:"created"`
-	State      State             `json:"state"`
-	Deleted    time.Time         `json:"deleted,omitzero"` // the tombstone's date
+	// Mutable are the parameters of its VolumeAttributesClass; they come before
+	// those of the same names in Parameters.
+	Mutable map[string]string `json:"mutable,omitempty"`
+	Created time.Time         `json:"created"`
+	State   State             `json:"state"`
+	Deleted time.Time         `json:"deleted,omitzero"` // the tombstone's date
 
 	// Origin is what the volume was made from; nil for an empty one.
 	Origin *Origin `json:"origin,omitempty"`
-	// Binding is the node that the volume is published to; nil for none.
+	// Binding is the node that the volume is published to, to be written there;
+	// nil for none. It and Readers exclude each other.
 	Binding *Binding `json:"binding,omitempty"`
+	// Readers are the nodes that the volume is published to, to be read only.
+	Readers []Reader `json:"readers,omitempty"`
 	// Opening is the last epoch that was given out; its number never falls.
 	Opening Opening `json:"opening"`
 	// Ended lists the journals of the last epochs before that one, newest first:
@@ -76,10 +82,19 @@ type Origin struct {
 	Pinned []ident.Volume `json:"pinned,omitempty"`
 }
 
-// Binding is a volume's publication to a node.
+// Binding is a volume's publication to the node that may write it.
 type Binding struct {
-	Node     string `json:"node"`
-	ReadOnly bool   `json:"readOnly,omitempty"`
+	Node string `json:"node"`
+}
+
+// Reader is a volume's publication to a node that only reads it. It takes no
+// epoch, and nothing that the node does reaches the volume's history.
+type Reader struct {
+	Node string `json:"node"`
+	// Alone says that no other node was to have the volume beside this one.
+	Alone bool `json:"alone,omitempty"`
+	// Root is what the node reads, and is kept for it; nil for a blank volume.
+	Root *Root `json:"root,omitempty"`
 }
 
 // Opening is one epoch: one life of one journal (R5).

@@ -195,7 +195,7 @@ func confirm(journal string) func(*catalog.Catalog, *world, *fixture) error {
 
 func publishedChild(w *world, f *fixture) {
 	w.prepareChild(f)
-	_, err := w.Publish(w.ctx, f.child.ID, "n2", false)
+	_, err := w.Publish(w.ctx, f.child.ID, "n2", catalog.Write)
 	w.check(err)
 }
 
@@ -258,7 +258,7 @@ var pairs = map[string]pair{
 			return c.DeleteVolume(w.ctx, f.parent.volume)
 		},
 		between: func(c *catalog.Catalog, w *world, f *fixture) error {
-			_, err := c.Publish(w.ctx, f.parent.volume, "n2", false)
+			_, err := c.Publish(w.ctx, f.parent.volume, "n2", catalog.Write)
 			return err
 		},
 	},

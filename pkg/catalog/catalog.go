@@ -86,6 +86,8 @@ type Nodes interface {
 	// Handover orders the node to fail the volume's I/O, to upload all that its
 	// journal holds and to call Closed before it answers.
 	Handover(ctx context.Context, endpoint string, v ident.Volume) error
+	// Modify gives the node the parameters that the volume has now.
+	Modify(ctx context.Context, endpoint string, v ident.Volume, parameters map[string]string) error
 }
 
 // Cut is a point in time of a volume.

@@ -243,7 +243,7 @@ var scenarios = map[string]scenario{
 	"OpenAndClose": {
 		prepare: (*world).prepareChild,
 		run: func(c *catalog.Catalog, w *world, f *fixture) error {
-			if _, err := c.Publish(w.ctx, f.child.ID, "n2", false); err != nil {
+			if _, err := c.Publish(w.ctx, f.child.ID, "n2", catalog.Write); err != nil {
 				return err
 			}
 			e, err := w.nodes.open(w.ctx, c, f.child.ID, "n2", f.name)

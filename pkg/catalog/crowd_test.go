@@ -63,7 +63,7 @@ func (w *world) mingle(c *catalog.Catalog, random *rand.Rand) error {
 	switch random.IntN(6) {
 	case 0:
 		node := fmt.Sprintf("n%d", random.IntN(2))
-		if _, err := c.Publish(w.ctx, base.ID, node, false); err != nil {
+		if _, err := c.Publish(w.ctx, base.ID, node, catalog.Write); err != nil {
 			return err
 		}
 		e, err := w.nodes.open(w.ctx, c, base.ID, node, string(ident.NewVolume()))

@@ -57,8 +57,8 @@ func (c *Catalog) references(ctx context.Context) (*references, error) {
 	return refs, nil
 }
 
-// volumeRoots notes the head of a volume, and what a clone starts from: it may
-// not have made its pins yet.
+// volumeRoots notes the head of a volume, what its readers have, and what a clone
+// starts from: it may not have made its pins yet.
 func (c *Catalog) volumeRoots(refs *references, v authority.Volume) error {
 	refs.volumes[v.ID] = true
 	if v.State == authority.Deleted && c.old(v.Deleted) {
@@ -72,6 +72,11 @@ func (c *Catalog) volumeRoots(refs *references, v authority.Volume) error {
 		}
 		if !o.Chosen && o.Volume != "" {
 			refs.deciding[o.Volume] = true
+		}
+	}
+	for _, r := range v.Readers {
+		if err := c.keepRoot(refs, r.Root); err != nil {
+			return err
 		}
 	}
 	return c.keepRoot(refs, v.Head)

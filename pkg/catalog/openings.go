@@ -12,80 +12,27 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
-// Publish binds a volume to a node: ErrInUse if it is bound to another one,
-// ErrConflict if it is bound to the same one otherwise (read-only or not).
-func (c *Catalog) Publish(ctx context.Context, id ident.Volume, node string, readOnly bool) (authority.Volume, error) {
-	v, err := c.publish(ctx, id, node, readOnly)
-	return v, failed(err, "publish", "volume", id)
-}
-
-func (c *Catalog) publish(ctx context.Context, id ident.Volume, node string, readOnly bool) (authority.Volume, error) {
-	if node == "" {
-		return authority.Volume{}, fmt.Errorf("%w: no node", ErrInvalid)
-	}
-	if _, err := c.readyVolume(ctx, id); err != nil {
-		return authority.Volume{}, err
-	}
-	return c.changeVolume(ctx, id, func(v *authority.Volume) error {
-		switch b := v.Binding; {
-		case b == nil:
-			v.Binding = &authority.Binding{Node: node, ReadOnly: readOnly}
-			return nil
-		case b.Node != node:
-			return fmt.Errorf("%w: it is published to node %q", ErrInUse, b.Node)
-		case b.ReadOnly != readOnly:
-			return fmt.Errorf("%w: it is published to this node with read-only %t", ErrConflict, b.ReadOnly)
-		}
-		return errKeep
-	})
-}
-
-// Unpublish ends the binding to node ("" for whichever it is) once the node has
-// closed its epoch. While the epoch is open it is ErrBusy: unstage first.
-func (c *Catalog) Unpublish(ctx context.Context, id ident.Volume, node string) error {
-	return failed(c.unbind(ctx, id, node), "unpublish", "volume", id)
-}
-
-func (c *Catalog) unbind(ctx context.Context, id ident.Volume, node string) error {
-	if _, err := ident.ParseVolume(string(id)); err != nil {
-		return nil // nothing can have this id
-	}
-	_, err := c.changeVolume(ctx, id, func(v *authority.Volume) error {
-		switch {
-		case v.Binding == nil || node != "" && v.Binding.Node != node:
-			return errKeep
-		case v.Opening.Open:
-			return fmt.Errorf("%w: node %q has not closed epoch %d", ErrBusy, v.Opening.Node, v.Opening.Epoch.Number)
-		}
-		v.Binding = nil
-		return nil
-	})
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
 // Confirmation is a node's request for the epoch of its journal.
 type Confirmation struct {
 	Volume   ident.Volume
 	Node     string
 	Endpoint string // where the node's Exports service answers
 	Journal  string // random id, synced by the node before it asks
+	Reader   bool   // the node only reads the volume: Journal is a scratch journal
 }
 
 // Opening is what a node needs to open a volume.
 type Opening struct {
-	Epoch      ident.Epoch
+	Epoch      ident.Epoch // zero: of a reader
 	Container  string
 	Head       *authority.Root // nil: blank
 	Size       int64           // bytes
-	ReadOnly   bool
 	Parameters map[string]string
 }
 
 // Confirm gives the epoch of a journal (R5): the same for the same journal, a
-// new one for any other. ErrInUse: the volume is not published to this node.
+// new one for any other, and none for that of a reader, who may as well not ask
+// again. ErrInUse: the volume is not published to this node, or not for this.
 // ErrFenced, ErrClosed: the epoch of this journal has ended.
 func (c *Catalog) Confirm(ctx context.Context, r Confirmation) (Opening, error) {
 	o, err := c.confirm(ctx, r)
@@ -105,6 +52,12 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	if err != nil {
 		return Opening{}, err
 	}
+	if r.Reader {
+		if o := reading(v, r.Node); o != nil {
+			return *o, nil
+		}
+		return Opening{}, fmt.Errorf("%w: it is not published to node %q to be read", ErrInUse, r.Node)
+	}
 	if err := boundTo(v, r.Node); err != nil {
 		return Opening{}, err
 	}
@@ -123,13 +76,11 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	if err := c.putOnce(ctx, v.Container, chunks.EpochName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
 		return Opening{}, err
 	}
-	return Opening{
-		Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size,
-		ReadOnly: v.Binding.ReadOnly, Parameters: v.Parameters,
-	}, nil
+	return Opening{Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size, Parameters: Parameters(v)}, nil
 }
 
-// boundTo reports as ErrInUse that a volume is not published to a node.
+// boundTo reports as ErrInUse that a volume is not published to a node to be
+// written there.
 func boundTo(v authority.Volume, node string) error {
 	if v.Binding == nil || v.Binding.Node != node {
 		return fmt.Errorf("%w: it is not published to node %q", ErrInUse, node)

@@ -14,25 +14,25 @@ func TestPublishBindsToOneNode(t *testing.T) {
 	w := newWorld(t)
 	v := w.volume("pvc")
 	for range 2 {
-		_, err := w.Publish(w.ctx, v.ID, "n1", false)
+		_, err := w.Publish(w.ctx, v.ID, "n1", catalog.Write)
 		w.check(err)
 	}
-	_, err := w.Publish(w.ctx, v.ID, "n2", false)
+	_, err := w.Publish(w.ctx, v.ID, "n2", catalog.Write)
 	w.want(err, catalog.ErrInUse)
-	_, err = w.Publish(w.ctx, v.ID, "n1", true)
+	_, err = w.Publish(w.ctx, v.ID, "n1", catalog.ReadAlone)
 	w.want(err, catalog.ErrConflict)
-	_, err = w.Publish(w.ctx, v.ID, "", false)
+	_, err = w.Publish(w.ctx, v.ID, "", catalog.Write)
 	w.want(err, catalog.ErrInvalid)
-	_, err = w.Publish(w.ctx, ident.NewVolume(), "n1", false)
+	_, err = w.Publish(w.ctx, ident.NewVolume(), "n1", catalog.Write)
 	w.want(err, catalog.ErrNotFound)
 	w.want(w.DeleteVolume(w.ctx, v.ID), catalog.ErrInUse)
 
 	w.check(w.Unpublish(w.ctx, v.ID, "n2")) // it is not there
-	_, err = w.Publish(w.ctx, v.ID, "n2", false)
+	_, err = w.Publish(w.ctx, v.ID, "n2", catalog.Write)
 	w.want(err, catalog.ErrInUse)
 	w.check(w.Unpublish(w.ctx, v.ID, "n1"))
 	w.check(w.Unpublish(w.ctx, v.ID, "n1"))
-	_, err = w.Publish(w.ctx, v.ID, "n2", true)
+	_, err = w.Publish(w.ctx, v.ID, "n2", catalog.ReadAlone)
 	w.check(err)
 	w.check(w.Unpublish(w.ctx, v.ID, ""))
 	w.check(w.Unpublish(w.ctx, ident.NewVolume(), "n1"))
@@ -49,7 +49,7 @@ func TestEpochIsOneLifeOfOneJournal(t *testing.T) {
 	v := w.volume("pvc")
 	_, err := w.confirm(v.ID, "n1", "j1")
 	w.want(err, catalog.ErrInUse) // not published
-	_, err = w.Publish(w.ctx, v.ID, "n1", false)
+	_, err = w.Publish(w.ctx, v.ID, "n1", catalog.Write)
 	w.check(err)
 	_, err = w.confirm(v.ID, "n2", "j1")
 	w.want(err, catalog.ErrInUse)
@@ -94,7 +94,7 @@ func TestEpochIsOneLifeOfOneJournal(t *testing.T) {
 func TestUnconfirmedJournalCloses(t *testing.T) {
 	w := newWorld(t)
 	v := w.volume("pvc")
-	_, err := w.Publish(w.ctx, v.ID, "n1", false)
+	_, err := w.Publish(w.ctx, v.ID, "n1", catalog.Write)
 	w.check(err)
 	report := catalog.Report{Volume: v.ID, Node: "n1", Journal: "j1"}
 	w.check(w.Closed(w.ctx, report))

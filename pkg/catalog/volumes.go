@@ -22,6 +22,7 @@ type VolumeSpec struct {
 	// Source is what the volume starts as; nil: empty. Only the ids are read.
 	Source     *authority.Origin
 	Parameters map[string]string
+	Mutable    map[string]string // those of a VolumeAttributesClass
 }
 
 // CreateVolume makes a volume, or finds the one that the same spec made before.
@@ -96,7 +97,7 @@ func (c *Catalog) plan(ctx context.Context, spec VolumeSpec, state authority.Sta
 		id := ident.NewVolume()
 		return string(id), authority.Volume{
 			ID: id, Name: spec.Name, Container: c.container(id), Size: size, Origin: origin,
-			Parameters: maps.Clone(spec.Parameters), Created: c.now(), State: state,
+			Parameters: maps.Clone(spec.Parameters), Mutable: maps.Clone(spec.Mutable), Created: c.now(), State: state,
 		}, err
 	})
 	if err != nil {
@@ -122,7 +123,7 @@ func satisfies(v authority.Volume, spec VolumeSpec, state authority.State) error
 		return fmt.Errorf("%w: volume %s has %d bytes", ErrConflict, v.ID, v.Size)
 	case origin.Volume != source.Volume || origin.Snapshot != source.Snapshot:
 		return fmt.Errorf("%w: volume %s has another source", ErrConflict, v.ID)
-	case !maps.Equal(v.Parameters, spec.Parameters):
+	case !maps.Equal(v.Parameters, spec.Parameters) || !maps.Equal(v.Mutable, spec.Mutable):
 		return fmt.Errorf("%w: volume %s has other parameters", ErrConflict, v.ID)
 	}
 	return nil
@@ -279,7 +280,9 @@ func (c *Catalog) discard(ctx context.Context, id ident.Volume) error {
 		case v.State == authority.Deleted:
 			return errKeep
 		case v.Binding != nil:
-			return fmt.Errorf("%w: it is published to node %q", ErrInUse, v.Binding.Node)
+			return inUse(v.Binding.Node)
+		case len(v.Readers) > 0:
+			return inUse(v.Readers[0].Node)
 		}
 		v.State, v.Deleted = authority.Deleted, c.now()
 		return nil

@@ -132,7 +132,7 @@ func (w *world) snapshot(name string, v ident.Volume) authority.Snapshot {
 // attach publishes a volume to a node and opens it there.
 func (w *world) attach(id ident.Volume, node string) *export {
 	w.t.Helper()
-	_, err := w.Publish(w.ctx, id, node, false)
+	_, err := w.Publish(w.ctx, id, node, catalog.Write)
 	w.check(err)
 	e, err := w.nodes.open(w.ctx, w.Catalog, id, node, string(ident.NewVolume()))
 	w.check(err)
@@ -369,6 +369,18 @@ func (n *nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s ide
 		_, err = n.find(endpoint, v)
 	}
 	return e.cuts[s], err
+}
+
+// Modify implements [catalog.Nodes].
+func (n *nodes) Modify(_ context.Context, endpoint string, v ident.Volume, parameters map[string]string) error {
+	e, err := n.find(endpoint, v)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.opening.Parameters = parameters
+	return nil
 }
 
 // Handover implements [catalog.Nodes].

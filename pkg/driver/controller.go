@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -10,7 +11,6 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
-	"github.com/swiftblock/csi-swiftblock/pkg/host"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
@@ -22,8 +22,9 @@ type Catalog interface {
 	GetVolume(ctx context.Context, id ident.Volume) (authority.Volume, error)
 	ListVolumes(ctx context.Context, after ident.Volume, limit int) ([]authority.Volume, ident.Volume, error)
 	Expand(ctx context.Context, id ident.Volume, required, limit int64) (authority.Volume, error)
+	Modify(ctx context.Context, id ident.Volume, mutable map[string]string) (authority.Volume, error)
 
-	Publish(ctx context.Context, id ident.Volume, node string, readOnly bool) (authority.Volume, error)
+	Publish(ctx context.Context, id ident.Volume, node string, access catalog.Access) (authority.Volume, error)
 	Unpublish(ctx context.Context, id ident.Volume, node string) error
 	Abandon(ctx context.Context, id ident.Volume) error
 
@@ -46,6 +47,8 @@ type Cluster interface {
 type ControllerConfig struct {
 	Catalog Catalog
 	Cluster Cluster
+	Account Account
+	Exports Exports
 }
 
 // Controller is the CSI controller service.
@@ -95,31 +98,31 @@ func volumeSpec(r *csi.CreateVolumeRequest) (spec catalog.VolumeSpec, volumeCont
 	if err != nil {
 		return spec, nil, err
 	}
-	if len(r.GetMutableParameters()) > 0 {
-		return spec, nil, invalid("mutable_parameters", "are not supported")
+	if err := mutable(r.GetMutableParameters()); err != nil {
+		return spec, nil, err
 	}
 	parameters, err := class.Parse(r.GetParameters())
 	if err != nil {
 		return spec, nil, err
 	}
-	spec = catalog.VolumeSpec{Name: r.GetName(), Parameters: r.GetParameters()}
+	spec = catalog.VolumeSpec{Name: r.GetName(), Parameters: r.GetParameters(), Mutable: r.GetMutableParameters()}
 	if spec.Required, spec.Limit, err = capacity(r.GetCapacityRange()); err != nil {
 		return spec, nil, err
 	}
 	for _, use := range uses {
-		if use.block {
-			continue
+		if !use.block {
+			spec.Required = max(spec.Required, use.minSize(parameters))
 		}
-		least := host.FSType(parameters.FSType).MinSize()
-		if use.fsType != "" {
-			least = host.FSType(use.fsType).MinSize()
-		}
-		spec.Required = max(spec.Required, least)
 	}
 	if spec.Limit > 0 && spec.Limit < spec.Required {
 		return spec, nil, outOfRange("capacity_range.limit_bytes", "the file system needs %d bytes", spec.Required)
 	}
-	spec.Source, err = contentSource(r.GetVolumeContentSource())
+	if spec.Source, err = contentSource(r.GetVolumeContentSource()); err != nil {
+		return spec, nil, err
+	}
+	if spec.Source == nil && !slices.ContainsFunc(uses, func(use access) bool { return !use.readOnly }) {
+		return spec, nil, invalid("volume_capabilities", "allow only to read, and without a volume_content_source there is nothing to be read")
+	}
 	return spec, map[string]string{contextFSType: parameters.FSType}, err
 }
 
@@ -168,11 +171,41 @@ func (c *Controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.Vali
 	if _, err := class.Parse(r.GetParameters()); err != nil {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
 	}
+	if err := mutable(r.GetMutableParameters()); err != nil {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
+	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
 		VolumeContext:      r.GetVolumeContext(),
 		VolumeCapabilities: r.GetVolumeCapabilities(),
 		Parameters:         r.GetParameters(),
+		MutableParameters:  r.GetMutableParameters(),
 	}}, nil
+}
+
+// ControllerModifyVolume changes parameters of a volume, in use or not.
+func (c *Controller) ControllerModifyVolume(ctx context.Context, r *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
+	id, err := volumeID("volume_id", r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetMutableParameters()) == 0 {
+		return nil, invalid("mutable_parameters", "at least one is required")
+	}
+	if err := mutable(r.GetMutableParameters()); err != nil {
+		return nil, err
+	}
+	if _, err := c.config.Catalog.Modify(ctx, id, r.GetMutableParameters()); err != nil {
+		return nil, err
+	}
+	return &csi.ControllerModifyVolumeResponse{}, nil
+}
+
+// mutable takes in the parameters of a VolumeAttributesClass.
+func mutable(parameters map[string]string) error {
+	if err := class.CheckMutable(parameters); err != nil {
+		return invalid("mutable_parameters", "%v", err)
+	}
+	return nil
 }
 
 // ControllerExpandVolume grows the volume's record. If it is attached, its node
@@ -251,10 +284,14 @@ func describe(v authority.Volume) *csi.Volume {
 }
 
 func nodes(v authority.Volume) []string {
-	if v.Binding == nil {
-		return nil
+	var all []string
+	if v.Binding != nil {
+		all = append(all, v.Binding.Node)
 	}
-	return []string{v.Binding.Node}
+	for _, r := range v.Readers {
+		all = append(all, r.Node)
+	}
+	return all
 }
 
 // maxPage bounds the entries of one answer, whatever the caller asks for.
@@ -288,15 +325,18 @@ func (c *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerG
 	for _, t := range []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME,
-		csi.ControllerServiceCapability_RPC_PUBLISH_READONLY,
 		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
 		csi.ControllerServiceCapability_RPC_LIST_VOLUMES_PUBLISHED_NODES,
+		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
 		csi.ControllerServiceCapability_RPC_GET_VOLUME,
+		csi.ControllerServiceCapability_RPC_GET_VOLUME_HEALTH,
+		csi.ControllerServiceCapability_RPC_LIST_VOLUME_HEALTH,
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
 		csi.ControllerServiceCapability_RPC_LIST_SNAPSHOTS,
 		csi.ControllerServiceCapability_RPC_GET_SNAPSHOT,
 		csi.ControllerServiceCapability_RPC_CLONE_VOLUME,
 		csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
+		csi.ControllerServiceCapability_RPC_MODIFY_VOLUME,
 		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 	} {
 		answer.Capabilities = append(answer.Capabilities, &csi.ControllerServiceCapability{

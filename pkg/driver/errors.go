@@ -20,6 +20,7 @@ var (
 	errNotPublished = errors.New("the volume is not mounted at that path")
 	errPublished    = errors.New("the volume is published there already, in another way")
 	errMounted      = errors.New("the volume is still mounted")
+	errBlank        = errors.New("the volume has never been formatted, and who only reads it does not")
 	errExclusive    = errors.New("the volume's access mode allows one pod, and it has one")
 	errNoSuchNode   = errors.New("no such node")
 	errPageToken    = errors.New("unknown starting token")
@@ -71,6 +72,7 @@ var table = []struct {
 	{catalog.ErrClosed, codes.FailedPrecondition},
 	{errNotStaged, codes.FailedPrecondition},
 	{errMounted, codes.FailedPrecondition},
+	{errBlank, codes.FailedPrecondition},
 	{errExclusive, codes.FailedPrecondition},
 	{host.ErrInUse, codes.FailedPrecondition},
 	{host.ErrNoFilesystem, codes.FailedPrecondition},

@@ -4,21 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
-// The reasons that NodeGetVolumeHealth gives.
+// The reasons that controller and node add to those of the export process.
 const (
 	reasonExportAway = "ExportNotReachable" // I/O waits for the export process
 	reasonNoSession  = "NotLoggedIn"        // the device is gone
-	reasonTrouble    = "ExportTrouble"      // what the export process says
+	reasonNodeAway   = "NodeNotReachable"   // as the controller sees it
+	reasonRolledBack = "RolledBack"         // a node was lost with what it had not uploaded
 )
+
+// health gathers what is wrong with a volume. Its entries differ in (status,
+// reason), as CSI wants it.
+type health struct{ *csi.VolumeHealth }
+
+func newHealth(v ident.Volume) health { return health{&csi.VolumeHealth{VolumeId: string(v)}} }
+
+func (h health) add(kind csi.VolumeHealthErrorType, reason, format string, args ...any) {
+	for _, other := range h.HealthStatuses {
+		if other.Status == kind && other.Reason == reason {
+			return
+		}
+	}
+	h.HealthStatuses = append(h.HealthStatuses, &csi.VolumeHealth_VolumeHealthEntry{
+		Status: kind, Reason: reason, Message: fmt.Sprintf(format, args...),
+	})
+}
+
+var severities = map[wire.Severity]csi.VolumeHealthErrorType{
+	wire.Severity_SEVERITY_DEGRADED:     csi.VolumeHealthErrorType_DEGRADED,
+	wire.Severity_SEVERITY_INACCESSIBLE: csi.VolumeHealthErrorType_INACCESSIBLE,
+	wire.Severity_SEVERITY_DATA_LOSS:    csi.VolumeHealthErrorType_DATA_LOSS,
+}
+
+func (h health) addConditions(conditions []*wire.Condition) {
+	for _, c := range conditions {
+		h.add(severities[c.GetSeverity()], c.GetReason(), "%s", c.GetMessage())
+	}
+}
 
 // NodeGetVolumeHealth tells what is wrong with an attached volume. It asks the
 // export process and the kernel, and nothing that could hang with the volume.
@@ -27,24 +61,106 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 	if err != nil {
 		return nil, err
 	}
-	health := &csi.VolumeHealth{VolumeId: string(v)}
-	report := func(kind csi.VolumeHealthErrorType, reason, message string) {
-		health.HealthStatuses = append(health.HealthStatuses, &csi.VolumeHealth_VolumeHealthEntry{Status: kind, Reason: reason, Message: message})
-	}
+	health := newHealth(v)
 	export, err := n.config.Exports.Status(ctx, &wire.StatusRequest{Volume: string(v)})
 	switch {
 	case status.Code(err) == codes.Unavailable:
-		report(csi.VolumeHealthErrorType_INACCESSIBLE, reasonExportAway, "the export process does not answer; I/O waits until it does")
+		health.add(csi.VolumeHealthErrorType_INACCESSIBLE, reasonExportAway, "the export process does not answer; I/O waits until it does")
 	case err != nil:
 		return nil, fmt.Errorf("status: %w", err)
-	case export.GetCondition() != "":
-		report(csi.VolumeHealthErrorType_DEGRADED, reasonTrouble, export.GetCondition())
 	}
+	health.addConditions(export.GetConditions())
 	switch _, err := n.config.Initiator.Device(v); {
 	case errors.Is(err, host.ErrNotLoggedIn):
-		report(csi.VolumeHealthErrorType_INACCESSIBLE, reasonNoSession, "the initiator has no session with the volume's target")
+		health.add(csi.VolumeHealthErrorType_INACCESSIBLE, reasonNoSession, "the initiator has no session with the volume's target")
 	case err != nil:
 		return nil, err
 	}
-	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: health}, nil
+	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: health.VolumeHealth}, nil
+}
+
+// Exports asks a node how a volume fares that it writes; see [Nodes].
+type Exports interface {
+	Conditions(ctx context.Context, endpoint string, v ident.Volume) ([]*wire.Condition, error)
+}
+
+const (
+	// healthWait is how long a node may take to say how a volume fares.
+	healthWait = 5 * time.Second
+	// healthAsked bounds how many nodes are asked at a time.
+	healthAsked = 16
+	// healthKept is how long the loss of a node is told of: as long as what the
+	// volume's older history was is kept (docs/design.md, section 6).
+	healthKept = 14 * 24 * time.Hour
+)
+
+// ControllerGetVolumeHealth tells what is wrong with a volume, as its record and
+// the node that writes it know.
+func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.ControllerGetVolumeHealthRequest) (*csi.ControllerGetVolumeHealthResponse, error) {
+	id, err := volumeID("volume_id", r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.config.Catalog.GetVolume(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: c.health(ctx, v)}, nil
+}
+
+// ControllerListVolumeHealth lists the volumes of a page that something is wrong
+// with. So it may be short, or empty, and yet not the last one.
+func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.ControllerListVolumeHealthRequest) (*csi.ControllerListVolumeHealthResponse, error) {
+	after, limit, err := page(r, ident.ParseVolume)
+	if err != nil {
+		return nil, err
+	}
+	volumes, next, err := c.config.Catalog.ListVolumes(ctx, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*csi.VolumeHealth, len(volumes))
+	var asked errgroup.Group
+	asked.SetLimit(healthAsked)
+	for i, v := range volumes {
+		asked.Go(func() error {
+			all[i] = c.health(ctx, v)
+			return nil
+		})
+	}
+	asked.Wait()
+	answer := &csi.ControllerListVolumeHealthResponse{NextToken: string(next)}
+	for _, h := range all {
+		if len(h.GetHealthStatuses()) > 0 {
+			answer.Entries = append(answer.Entries, h)
+		}
+	}
+	return answer, nil
+}
+
+// health is what the record of a volume and the node that writes it know. A node
+// that does not answer is a condition, too.
+func (c *Controller) health(ctx context.Context, v authority.Volume) *csi.VolumeHealth {
+	health := newHealth(v.ID)
+	if r := v.Recovered; r != nil && time.Since(r.At) < healthKept {
+		if r.Newest.IsZero() {
+			health.add(csi.VolumeHealthErrorType_DATA_LOSS, reasonRolledBack,
+				"node %q was given up at %v with all that it had written since it opened the volume", r.Node, r.At.Format(time.RFC3339))
+		} else {
+			health.add(csi.VolumeHealthErrorType_DATA_LOSS, reasonRolledBack,
+				"node %q was given up at %v; what it wrote after %v is lost", r.Node, r.At.Format(time.RFC3339), r.Newest.Format(time.RFC3339))
+		}
+	}
+	if !v.Opening.Open {
+		return health.VolumeHealth
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthWait)
+	defer cancel()
+	conditions, err := c.config.Exports.Conditions(ctx, v.Opening.Endpoint, v.ID)
+	if err != nil {
+		health.add(csi.VolumeHealthErrorType_DEGRADED, reasonNodeAway,
+			"node %q, which writes the volume, does not tell how it fares: %v", v.Opening.Node, err)
+	}
+	health.addConditions(conditions)
+	return health.VolumeHealth
 }

@@ -72,7 +72,7 @@ func subject(req any) string {
 // readOnly reports whether a request changes nothing.
 func readOnly(req any) bool {
 	switch req.(type) {
-	case *csi.ValidateVolumeCapabilitiesRequest, *csi.ControllerGetVolumeRequest, *csi.ListSnapshotsRequest, *csi.GetSnapshotRequest,
+	case *csi.ValidateVolumeCapabilitiesRequest, *csi.ControllerGetVolumeRequest, *csi.ControllerGetVolumeHealthRequest, *csi.ListSnapshotsRequest, *csi.GetSnapshotRequest,
 		*csi.NodeGetVolumeStatsRequest, *csi.NodeGetVolumeHealthRequest:
 		return true
 	}

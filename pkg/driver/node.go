@@ -9,6 +9,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
@@ -53,7 +54,8 @@ type Usage interface {
 type NodeConfig struct {
 	// ID is the node's name, as the controller knows it.
 	ID string
-	// MaxVolumes is how many volumes the node's journals have room for; 0: no limit.
+	// MaxVolumes is how many volumes the node may have; 0: as many as journals of
+	// the default size fit into the budget of the export process.
 	MaxVolumes int64
 
 	Exports     wire.ExportsClient
@@ -77,9 +79,20 @@ func NewNode(config NodeConfig) *Node { return &Node{config: config} }
 // Register adds the service to a server.
 func (n *Node) Register(s grpc.ServiceRegistrar) { csi.RegisterNodeServer(s, n) }
 
-// NodeGetInfo tells the node's name and how many volumes it has room for.
-func (n *Node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	return &csi.NodeGetInfoResponse{NodeId: n.config.ID, MaxVolumesPerNode: n.config.MaxVolumes}, nil
+// NodeGetInfo tells the node's name and how many volumes it has room for. Where
+// classes have journals of another size, the export process has the last word.
+func (n *Node) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	most := n.config.MaxVolumes
+	if most == 0 {
+		room, err := n.config.Exports.Room(ctx, &wire.RoomRequest{})
+		if err != nil {
+			return nil, fmt.Errorf("room: %w", err)
+		}
+		if budget := room.GetBudget(); budget > 0 {
+			most = max(1, budget/class.DefaultJournalSize)
+		}
+	}
+	return &csi.NodeGetInfoResponse{NodeId: n.config.ID, MaxVolumesPerNode: most}, nil
 }
 
 // NodeGetCapabilities lists what is implemented.

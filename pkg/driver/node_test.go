@@ -235,18 +235,27 @@ func TestAccessModes(t *testing.T) {
 	r.must("publish to a second pod that may", r.mount(id, "pod-2", multi, false))
 }
 
+// Who only reads a volume never formats it, mounts it read-only, and has no epoch.
 func TestReadOnly(t *testing.T) {
 	r := newRig(t)
-	id := r.create("one")
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	r.must("unstage", r.unstage(id))
+	unpublish := &csi.ControllerUnpublishVolumeRequest{VolumeId: id, NodeId: nodeName}
+	_, err := r.controller.ControllerUnpublishVolume(t.Context(), unpublish)
+	r.must("unpublish", err)
+	r.machine.Calls()
+
 	q := publishRequest(id)
 	q.Readonly = true
 	answer, err := r.controller.ControllerPublishVolume(t.Context(), q)
 	r.must("publish", err)
-	_, err = r.node.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{
+	stage := &csi.NodeStageVolumeRequest{
 		VolumeId: id, StagingTargetPath: r.path("staging-" + id), VolumeCapability: mounted(""), PublishContext: answer.GetPublishContext(),
-	})
+	}
+	_, err = r.node.NodeStageVolume(t.Context(), stage)
 	r.must("stage", err)
-	r.did("stage read-only", "login", "rescan", "mkfs", "fsck", "mount")
+	r.did("stage read-only", "login", "rescan", "fsck", "mount")
 	device, err := r.machine.Device(ident.Volume(id))
 	r.must("device", err)
 	if mounts, err := r.machine.Of(device.Path); err != nil || len(mounts) != 1 || !mounts[0].ReadOnly {
@@ -255,15 +264,24 @@ func TestReadOnly(t *testing.T) {
 	q.Readonly = false
 	_, err = r.controller.ControllerPublishVolume(t.Context(), q)
 	expect(t, "publish for writing", err, codes.AlreadyExists, "")
+	stage.PublishContext = nil
+	_, err = r.node.NodeStageVolume(t.Context(), stage)
+	expect(t, "stage for writing", err, codes.FailedPrecondition, "not published")
 }
 
 func TestReadOnlyBlock(t *testing.T) {
 	r := newRig(t)
-	id := r.published("one")
+	id := r.create("one")
 	reader := mode(block(), csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY)
+	q := publishRequest(id)
+	q.VolumeCapability = reader
+	_, err := r.controller.ControllerPublishVolume(t.Context(), q)
+	r.must("publish", err)
 	r.must("stage", r.stage(id, reader))
 	r.did("stage read-only", "login", "rescan", "setro")
 	r.must("publish", r.mount(id, "disk", reader, true))
+	mountedReader := mode(mounted(""), csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY)
+	expect(t, "a file system that was never made", r.stage(id, mountedReader), codes.FailedPrecondition, "never been formatted")
 }
 
 func TestStats(t *testing.T) {
@@ -306,12 +324,12 @@ func TestHealth(t *testing.T) {
 	if found, err := ask(); err != nil || len(found) != 0 {
 		t.Errorf("a healthy volume: %v, %v", found, err)
 	}
-	r.exports.Trouble("Swift is away")
-	is("trouble", "ExportTrouble")
+	r.exports.Trouble(&wire.Condition{Severity: wire.Severity_SEVERITY_DEGRADED, Reason: "SwiftUnreachable", Message: "Swift is away"})
+	is("trouble", "SwiftUnreachable")
 	r.exports.Fail(status.Error(codes.Unavailable, "nobody there"))
 	is("no export process", "ExportNotReachable")
 	r.exports.Fail(nil)
-	r.exports.Trouble("")
+	r.exports.Trouble()
 	r.machine.Crash()
 	is("no session", "NotLoggedIn")
 }

@@ -52,6 +52,24 @@ func (n Nodes) Handover(ctx context.Context, endpoint string, v ident.Volume) er
 	})
 }
 
+// Modify gives v's node the parameters that it has now.
+func (n Nodes) Modify(ctx context.Context, endpoint string, v ident.Volume, parameters map[string]string) error {
+	return n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
+		_, err := exports.Modify(ctx, &wire.ModifyRequest{Volume: string(v), Parameters: parameters})
+		return err
+	})
+}
+
+// Conditions asks the node what an administrator must know of v.
+func (n Nodes) Conditions(ctx context.Context, endpoint string, v ident.Volume) (conditions []*wire.Condition, err error) {
+	err = n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
+		answer, err := exports.Status(ctx, &wire.StatusRequest{Volume: string(v)})
+		conditions = answer.GetConditions()
+		return err
+	})
+	return conditions, err
+}
+
 // call connects first and asks then: a node that answers "Swift is unavailable"
 // is not unreachable, and what it holds must not be given up (R6).
 func (n Nodes) call(ctx context.Context, endpoint string, f func(wire.ExportsClient) error) error {

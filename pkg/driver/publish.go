@@ -11,7 +11,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 )
 
-// ControllerPublishVolume binds a volume to a node. The epoch comes later, when
+// ControllerPublishVolume gives a volume to a node. The epoch comes later, when
 // the node opens its journal (R5).
 func (c *Controller) ControllerPublishVolume(ctx context.Context, r *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
 	if err := checkText("volume_id", r.GetVolumeId(), maxString); err != nil {
@@ -37,11 +37,17 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	} else if !known {
 		return nil, fmt.Errorf("%q: %w", node, errNoSuchNode)
 	}
-	readOnly := use.readOnly || r.GetReadonly()
-	if _, err := c.config.Catalog.Publish(ctx, id, node, readOnly); err != nil {
+	access := catalog.Write
+	switch {
+	case use.manyNodes:
+		access = catalog.ReadShared
+	case use.readOnly || r.GetReadonly():
+		access = catalog.ReadAlone
+	}
+	if _, err := c.config.Catalog.Publish(ctx, id, node, access); err != nil {
 		return nil, err
 	}
-	return &csi.ControllerPublishVolumeResponse{PublishContext: map[string]string{contextReadOnly: strconv.FormatBool(readOnly)}}, nil
+	return &csi.ControllerPublishVolumeResponse{PublishContext: map[string]string{contextReadOnly: strconv.FormatBool(access != catalog.Write)}}, nil
 }
 
 // ControllerUnpublishVolume ends the binding. A volume that the node has not

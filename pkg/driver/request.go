@@ -74,11 +74,12 @@ func absolutePath(field, value string) (string, error) {
 
 // access is a volume capability in our terms.
 type access struct {
-	block    bool
-	fsType   string   // "" leaves it to the class
-	flags    []string // mount options
-	readOnly bool
-	onePod   bool // SINGLE_NODE_SINGLE_WRITER
+	block     bool
+	fsType    string   // "" leaves it to the class
+	flags     []string // mount options
+	readOnly  bool
+	manyNodes bool // MULTI_NODE_READER_ONLY
+	onePod    bool // SINGLE_NODE_SINGLE_WRITER
 }
 
 // capability takes in what a volume is to be used as.
@@ -100,7 +101,7 @@ func capability(c *csi.VolumeCapability) (access, error) {
 			return a, invalid(field+".mount.mount_flags", "%v", err)
 		}
 		if m.GetVolumeMountGroup() != "" {
-			return a, invalid(field+".mount.volume_mount_group", "is not supported")
+			return a, invalid(field+".mount.volume_mount_group", "%s and %s have no mount option for it; kubelet changes the group of the files itself", host.Ext4, host.XFS)
 		}
 	default:
 		return a, invalid(field+".access_type", "is required: mount or block")
@@ -111,10 +112,13 @@ func capability(c *csi.VolumeCapability) (access, error) {
 		a.onePod = true
 	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:
 		a.readOnly = true
+	case csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
+		a.readOnly, a.manyNodes = true, true
 	case csi.VolumeCapability_AccessMode_UNKNOWN:
 		return a, invalid(field+".access_mode", "is required")
 	default:
-		return a, invalid(field+".access_mode", "%v is not supported: a volume is used by one node at a time", mode)
+		return a, invalid(field+".access_mode", "%v is not possible: what is written goes to a journal on one node, "+
+			"and no other node would see it; many nodes may read a volume that none writes", mode)
 	}
 	return a, nil
 }

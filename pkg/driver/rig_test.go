@@ -21,6 +21,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver/drivertest"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
@@ -40,6 +41,7 @@ type rig struct {
 	cluster    *cluster
 	machine    *drivertest.Host
 	exports    *drivertest.Exports
+	account    *account
 	identity   csi.IdentityClient
 	controller csi.ControllerClient
 	node       csi.NodeClient
@@ -55,20 +57,23 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{
-		t: t, dir: dir, log: &output{}, cluster: &cluster{}, machine: drivertest.NewHost(),
+		t: t, dir: dir, log: &output{}, cluster: &cluster{}, account: &account{}, machine: drivertest.NewHost(),
 		catalog: catalog.New(catalog.Config{
 			Authority: records, Store: swifttest.NewStore(t), Prefix: "test-", Cluster: "test", Nodes: driver.Nodes{}, SearchPause: time.Millisecond,
 		}),
 	}
 	identity := &driver.Identity{Version: "1.2.3"}
+	r.exports = &drivertest.Exports{Node: nodeName}
 	r.controllerConn = r.serve("controller",
 		identity.Register,
-		driver.NewController(driver.ControllerConfig{Catalog: r.catalog, Cluster: r.cluster}).Register,
+		driver.NewController(driver.ControllerConfig{
+			Catalog: r.catalog, Cluster: r.cluster, Account: r.account, Exports: r.exports,
+		}).Register,
 		driver.NewOpenings(r.catalog).Register,
 	)
-	r.exports = &drivertest.Exports{Openings: wire.NewOpeningsClient(r.controllerConn), Node: nodeName}
+	r.exports.Openings = wire.NewOpeningsClient(r.controllerConn)
 	r.nodeConn = r.serve("node", identity.Register, driver.NewNode(driver.NodeConfig{
-		ID: nodeName, MaxVolumes: 7,
+		ID:      nodeName,
 		Exports: r.exports, Initiator: r.machine, Filesystems: r.machine, Mounts: r.machine, Usage: r.machine,
 	}).Register)
 	r.identity, r.controller = csi.NewIdentityClient(r.controllerConn), csi.NewControllerClient(r.controllerConn)
@@ -182,6 +187,11 @@ func block() *csi.VolumeCapability {
 	}
 }
 
+// readers is c for many nodes that only read.
+func readers(c *csi.VolumeCapability) *csi.VolumeCapability {
+	return mode(c, csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)
+}
+
 // mode is c with another access mode.
 func mode(c *csi.VolumeCapability, m csi.VolumeCapability_AccessMode_Mode) *csi.VolumeCapability {
 	c.AccessMode.Mode = m
@@ -218,6 +228,25 @@ func (c *cluster) giveUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.givenUp = true
+}
+
+// account is how full Swift is.
+type account struct {
+	mu    sync.Mutex
+	state swift.Account
+	err   error
+}
+
+func (a *account) Account(context.Context) (swift.Account, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state, a.err
+}
+
+func (a *account) set(state swift.Account, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state, a.err = state, err
 }
 
 // output is a log that can be read while it is written.

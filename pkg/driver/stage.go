@@ -25,7 +25,7 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{Volume: string(s.volume)})
+	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{Volume: string(s.volume), Reader: s.use.readOnly})
 	if err != nil {
 		return nil, fmt.Errorf("attach: %w", err)
 	}
@@ -95,8 +95,11 @@ func staging(r *csi.NodeStageVolumeRequest) (s staged, err error) {
 // that was interrupted is undone and started again. What a raw block volume
 // holds is its user's, and is never formatted later on either.
 func (n *Node) format(ctx context.Context, s staged, device string, mark wire.Formatted) error {
-	if mark == wire.Formatted_FORMATTED_DONE {
+	switch {
+	case mark == wire.Formatted_FORMATTED_DONE, s.use.readOnly && s.use.block:
 		return nil
+	case s.use.readOnly:
+		return errBlank
 	}
 	if mark == wire.Formatted_FORMATTED_BEGUN {
 		if err := n.config.Filesystems.Wipe(ctx, device); err != nil {

@@ -68,7 +68,7 @@ func badCapabilities[R proto.Message](set func(R, *csi.VolumeCapability)) []spoi
 		bad("no access type", noType, "access_type"),
 		bad("no access mode", noMode, "access_mode"),
 		bad("many nodes", mode(mounted(""), csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER), "access_mode"),
-		bad("many readers", mode(mounted(""), csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY), "access_mode"),
+		bad("many nodes and one writer", mode(mounted(""), csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER), "access_mode"),
 		bad("unknown access mode", mode(mounted(""), 99), "access_mode"),
 		bad("raw block on many nodes", mode(block(), csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER), "access_mode"),
 		bad("unknown file system", mounted("btrfs"), "fs_type"),
@@ -102,7 +102,9 @@ func TestCreateVolumeValidation(t *testing.T) {
 		{"a capability that is nil", func(q request) { q.VolumeCapabilities = append(q.VolumeCapabilities, nil) }, codes.InvalidArgument, "volume_capability"},
 		{"unknown parameter", func(q request) { q.Parameters = map[string]string{"color": "blue"} }, codes.InvalidArgument, "known are rpo"},
 		{"parameter out of range", func(q request) { q.Parameters = map[string]string{"rpo": "-1s"} }, codes.InvalidArgument, "rpo"},
-		{"mutable parameters", func(q request) { q.MutableParameters = map[string]string{"rpo": "1s"} }, codes.InvalidArgument, "mutable_parameters"},
+		{"mutable parameters", func(q request) { q.MutableParameters = map[string]string{"rpo": "soon"} }, codes.InvalidArgument, "mutable_parameters"},
+		{"a parameter that is not mutable", func(q request) { q.MutableParameters = map[string]string{"fsType": "xfs"} }, codes.InvalidArgument, "fsType"},
+		{"only to be read, and empty", func(q request) { q.VolumeCapabilities = []*csi.VolumeCapability{readers(mounted(""))} }, codes.InvalidArgument, "volume_content_source"},
 		{"negative size", capacity(-1, 0), codes.InvalidArgument, "required_bytes"},
 		{"negative limit", capacity(0, -1), codes.InvalidArgument, "limit_bytes"},
 		{"limit below size", capacity(2, 1), codes.InvalidArgument, "capacity_range"},
@@ -165,6 +167,44 @@ func TestControllerValidation(t *testing.T) {
 	refuse(t, &csi.ControllerGetVolumeRequest{VolumeId: id}, func(q get) (*csi.ControllerGetVolumeResponse, error) {
 		return r.controller.ControllerGetVolume(t.Context(), q)
 	}, badIDs("volume_id", func(q get, id string) { q.VolumeId = id }))
+
+	type health = *csi.ControllerGetVolumeHealthRequest
+	refuse(t, &csi.ControllerGetVolumeHealthRequest{VolumeId: id}, func(q health) (*csi.ControllerGetVolumeHealthResponse, error) {
+		return r.controller.ControllerGetVolumeHealth(t.Context(), q)
+	}, badIDs("volume_id", func(q health, id string) { q.VolumeId = id }))
+
+	type modify = *csi.ControllerModifyVolumeRequest
+	mutable := func(name, value string) func(modify) {
+		return func(q modify) { q.MutableParameters = map[string]string{"rpo": "5s", name: value} }
+	}
+	refuse(t, &csi.ControllerModifyVolumeRequest{VolumeId: id, MutableParameters: map[string]string{"rpo": "5s"}},
+		func(q modify) (*csi.ControllerModifyVolumeResponse, error) {
+			return r.controller.ControllerModifyVolume(t.Context(), q)
+		},
+		append(badIDs("volume_id", func(q modify, id string) { q.VolumeId = id }),
+			spoilt[modify]{"nothing to modify", func(q modify) { q.MutableParameters = nil }, codes.InvalidArgument, "mutable_parameters"},
+			spoilt[modify]{"unknown", mutable("color", "blue"), codes.InvalidArgument, "color"},
+			spoilt[modify]{"fixed", mutable("journalSize", "20Gi"), codes.InvalidArgument, "journalSize"},
+			spoilt[modify]{"out of range", mutable("iops", "-1"), codes.InvalidArgument, "iops"},
+			spoilt[modify]{"oversized", mutable("bandwidth", strings.Repeat("9", 4096)), codes.InvalidArgument, "bandwidth"},
+		))
+
+	type capacity = *csi.GetCapacityRequest
+	capacities := badCapabilities(func(q capacity, c *csi.VolumeCapability) { q.VolumeCapabilities = []*csi.VolumeCapability{c} })
+	refuse(t, &csi.GetCapacityRequest{}, func(q capacity) (*csi.GetCapacityResponse, error) {
+		return r.controller.GetCapacity(t.Context(), q)
+	}, append(capacities,
+		spoilt[capacity]{"unknown parameter", func(q capacity) { q.Parameters = map[string]string{"color": "blue"} }, codes.InvalidArgument, "color"},
+		spoilt[capacity]{"topology", func(q capacity) { q.AccessibleTopology = &csi.Topology{} }, codes.InvalidArgument, "accessible_topology"},
+	))
+
+	type healths = *csi.ControllerListVolumeHealthRequest
+	refuse(t, &csi.ControllerListVolumeHealthRequest{}, func(q healths) (*csi.ControllerListVolumeHealthResponse, error) {
+		return r.controller.ControllerListVolumeHealth(t.Context(), q)
+	}, []spoilt[healths]{
+		{"negative", func(q healths) { q.MaxEntries = -1 }, codes.InvalidArgument, "max_entries"},
+		{"unknown token", func(q healths) { q.StartingToken = "x" }, codes.Aborted, "token"},
+	})
 
 	type list = *csi.ListVolumesRequest
 	refuse(t, &csi.ListVolumesRequest{}, func(q list) (*csi.ListVolumesResponse, error) {

@@ -43,6 +43,11 @@ type Config struct {
 	// half full, and not by age.
 	SnapshotOnly bool
 
+	// Scratch is for who only reads the volume: what is written all the same, by
+	// the recovery of a file system, stays in the journal. Nothing is sealed,
+	// uploaded or published, and no fence is looked for.
+	Scratch bool
+
 	// Parallel bounds the uploads of this volume under way at one time; 0: 4. Each
 	// may need 24 MiB of memory.
 	Parallel int
@@ -68,6 +73,8 @@ type Config struct {
 	// pause is waited between attempts; tests shorten it.
 	pause backoff
 }
+
+const defaultRPO = time.Minute
 
 // Published is a generation that is stored.
 type Published struct {
@@ -99,7 +106,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Traffic = NewTraffic(0)
 	}
 	if c.RPO <= 0 {
-		c.RPO = time.Minute
+		c.RPO = defaultRPO
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = 4

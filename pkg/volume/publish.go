@@ -40,6 +40,7 @@ type publisher struct {
 	head    atomic.Pointer[version]
 	log     *ledger
 	health  health
+	pace    *pace
 	sealing chan struct{} // holds one token while somebody seals
 	kick    chan struct{} // there is a new layer
 }
@@ -50,7 +51,7 @@ type publisher struct {
 func newPublisher(ctx context.Context, c Config, o *objects) (*publisher, error) {
 	p := &publisher{
 		config: c, journal: c.Journal, objects: o,
-		log: newLedger(), sealing: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		log: newLedger(), pace: newPace(c.RPO, c.SnapshotOnly), sealing: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 	}
 	retired, active := p.journal.Retired(), p.journal.Active()
 	head := &version{c.Head, snapshots.BlankTable()}
@@ -78,7 +79,8 @@ func newPublisher(ctx context.Context, c Config, o *objects) (*publisher, error)
 
 // run publishes until ctx ends or the volume must: ErrFenced, ErrSecondWriter.
 func (p *publisher) run(ctx context.Context) error {
-	due := time.NewTicker(p.config.RPO)
+	rpo, snapshotOnly, changed := p.pace.get()
+	due := time.NewTicker(rpo)
 	defer due.Stop()
 	for {
 		for layers := p.journal.Sealed(); len(layers) > 0; layers = p.journal.Sealed() {
@@ -99,8 +101,11 @@ func (p *publisher) run(ctx context.Context) error {
 		case <-p.kick:
 		case <-p.journal.Pressure():
 			p.sealDirty(ctx)
+		case <-changed:
+			rpo, snapshotOnly, changed = p.pace.get()
+			due.Reset(rpo)
 		case <-due.C:
-			if !p.config.SnapshotOnly {
+			if !snapshotOnly {
 				p.sealDirty(ctx)
 			}
 		}
@@ -109,12 +114,17 @@ func (p *publisher) run(ctx context.Context) error {
 
 // watchFence looks for a fence every RPO, however long an upload takes.
 func (p *publisher) watchFence(ctx context.Context) error {
-	due := time.NewTicker(p.config.RPO)
+	rpo, _, changed := p.pace.get()
+	due := time.NewTicker(rpo)
 	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-changed:
+			rpo, _, changed = p.pace.get()
+			due.Reset(rpo)
+			continue
 		case <-due.C:
 		}
 		// No answer is no reason to stop: no root is published without one.

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
@@ -52,8 +53,9 @@ type Volume struct {
 
 	life       context.Context // ends with the volume; its cause says why
 	end        context.CancelCauseFunc
-	background sync.WaitGroup // the publisher's two goroutines
-	resizing   chan struct{}  // holds one token while the state is changed
+	background sync.WaitGroup        // the publisher's two goroutines
+	damage     atomic.Pointer[error] // the first that was proven
+	resizing   chan struct{}         // holds one token while the state is changed
 }
 
 // Open opens a volume over its recovered journal and continues what an earlier
@@ -80,6 +82,9 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 		if err := v.Resize(ctx, config.Size); err != nil {
 			return nil, err
 		}
+	}
+	if config.Scratch {
+		return v, nil
 	}
 	for _, task := range []func(context.Context) error{v.publisher.run, v.publisher.watchFence} {
 		v.background.Go(func() {
@@ -294,7 +299,11 @@ func (v *Volume) failed(op string, err error) error {
 	if !errors.Is(err, ErrDamaged) && (errors.Is(err, chunks.ErrDamaged) || errors.Is(err, delta.ErrDamaged)) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	return &Error{v.journal.Identity().Volume, op, err}
+	err = &Error{v.journal.Identity().Volume, op, err}
+	if errors.Is(err, ErrDamaged) {
+		v.damage.CompareAndSwap(nil, &err)
+	}
+	return err
 }
 
 // Stats describes a volume at one moment.
@@ -302,6 +311,8 @@ type Stats struct {
 	Journal     delta.Stats
 	Head        *snapshots.Root // newest published root; nil: none yet
 	PublishedAt time.Time       // when this process last published; zero: never
+	Waiting     time.Time       // when the oldest generation that is not published was sealed; zero: all are
+	Damaged     error           // the first damage that was proven since the volume was opened; nil: none
 	Failing     error           // why the publication under way does not get on; nil: it does
 	FailingFrom time.Time
 	Fetches     int64 // GETs of immutable objects
@@ -317,5 +328,11 @@ func (v *Volume) Stats() Stats {
 		Fetched: v.objects.store.bytes.Load(),
 	}
 	s.PublishedAt, s.FailingFrom, s.Failing = v.publisher.health.get()
+	if sealed := v.journal.Sealed(); len(sealed) > 0 {
+		s.Waiting = sealed[0].Sealed()
+	}
+	if damage := v.damage.Load(); damage != nil {
+		s.Damaged = *damage
+	}
 	return s
 }

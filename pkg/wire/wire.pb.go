@@ -79,6 +79,59 @@ func (Formatted) EnumDescriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{0}
 }
 
+// Severity says what a condition means for who uses the volume.
+type Severity int32
+
+const (
+	Severity_SEVERITY_UNKNOWN      Severity = 0
+	Severity_SEVERITY_DEGRADED     Severity = 1 // it is served, with less than what is promised
+	Severity_SEVERITY_INACCESSIBLE Severity = 2 // it is not served on this node
+	Severity_SEVERITY_DATA_LOSS    Severity = 3 // something that was written cannot be read any more
+)
+
+// Enum value maps for Severity.
+var (
+	Severity_name = map[int32]string{
+		0: "SEVERITY_UNKNOWN",
+		1: "SEVERITY_DEGRADED",
+		2: "SEVERITY_INACCESSIBLE",
+		3: "SEVERITY_DATA_LOSS",
+	}
+	Severity_value = map[string]int32{
+		"SEVERITY_UNKNOWN":      0,
+		"SEVERITY_DEGRADED":     1,
+		"SEVERITY_INACCESSIBLE": 2,
+		"SEVERITY_DATA_LOSS":    3,
+	}
+)
+
+func (x Severity) Enum() *Severity {
+	p := new(Severity)
+	*p = x
+	return p
+}
+
+func (x Severity) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Severity) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[1].Descriptor()
+}
+
+func (Severity) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[1]
+}
+
+func (x Severity) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Severity.Descriptor instead.
+func (Severity) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{1}
+}
+
 // Epoch is one life of one journal; number 0 is no epoch.
 type Epoch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -202,8 +255,11 @@ func (x *Root) GetHash() []byte {
 }
 
 type AttachRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Volume string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	// The volume is only read: what recovery writes goes to a private scratch
+	// journal and no further. It is attached anew if it was attached otherwise.
+	Reader        bool `protobuf:"varint,2,opt,name=reader,proto3" json:"reader,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -243,6 +299,13 @@ func (x *AttachRequest) GetVolume() string {
 		return x.Volume
 	}
 	return ""
+}
+
+func (x *AttachRequest) GetReader() bool {
+	if x != nil {
+		return x.Reader
+	}
+	return false
 }
 
 type Attachment struct {
@@ -713,6 +776,182 @@ func (*SetFormattedResponse) Descriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
+type ModifyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Parameters    map[string]string      `protobuf:"bytes,2,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // all that the volume has now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModifyRequest) Reset() {
+	*x = ModifyRequest{}
+	mi := &file_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifyRequest) ProtoMessage() {}
+
+func (x *ModifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifyRequest.ProtoReflect.Descriptor instead.
+func (*ModifyRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ModifyRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *ModifyRequest) GetParameters() map[string]string {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+type ModifyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModifyResponse) Reset() {
+	*x = ModifyResponse{}
+	mi := &file_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifyResponse) ProtoMessage() {}
+
+func (x *ModifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifyResponse.ProtoReflect.Descriptor instead.
+func (*ModifyResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{13}
+}
+
+type RoomRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomRequest) Reset() {
+	*x = RoomRequest{}
+	mi := &file_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomRequest) ProtoMessage() {}
+
+func (x *RoomRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomRequest.ProtoReflect.Descriptor instead.
+func (*RoomRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{14}
+}
+
+type RoomResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Budget        int64                  `protobuf:"varint,1,opt,name=budget,proto3" json:"budget,omitempty"`     // bytes that all journals may have together; 0: no limit
+	Reserved      int64                  `protobuf:"varint,2,opt,name=reserved,proto3" json:"reserved,omitempty"` // bytes that those present have
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomResponse) Reset() {
+	*x = RoomResponse{}
+	mi := &file_wire_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomResponse) ProtoMessage() {}
+
+func (x *RoomResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomResponse.ProtoReflect.Descriptor instead.
+func (*RoomResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RoomResponse) GetBudget() int64 {
+	if x != nil {
+		return x.Budget
+	}
+	return 0
+}
+
+func (x *RoomResponse) GetReserved() int64 {
+	if x != nil {
+		return x.Reserved
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -722,7 +961,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +973,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,12 +986,73 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StatusRequest) GetVolume() string {
 	if x != nil {
 		return x.Volume
+	}
+	return ""
+}
+
+// Condition is something that an administrator must know of a volume.
+type Condition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Severity      Severity               `protobuf:"varint,1,opt,name=severity,proto3,enum=swiftblock.wire.v1.Severity" json:"severity,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // one CamelCase word for each cause
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Condition) GetSeverity() Severity {
+	if x != nil {
+		return x.Severity
+	}
+	return Severity_SEVERITY_UNKNOWN
+}
+
+func (x *Condition) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Condition) GetMessage() string {
+	if x != nil {
+		return x.Message
 	}
 	return ""
 }
@@ -763,14 +1063,14 @@ type StatusResponse struct {
 	Size           int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	DirtyBytes     int64                  `protobuf:"varint,3,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`               // not yet published
 	PublishedAgeMs int64                  `protobuf:"varint,4,opt,name=published_age_ms,json=publishedAgeMs,proto3" json:"published_age_ms,omitempty"` // how old the newest published data is; 0: it is the newest there is
-	Condition      string                 `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`                                    // empty when all is well, else what an administrator must know
+	Conditions     []*Condition           `protobuf:"bytes,6,rep,name=conditions,proto3" json:"conditions,omitempty"`                                  // none when all is well
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +1082,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +1095,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StatusResponse) GetEpoch() *Epoch {
@@ -826,11 +1126,11 @@ func (x *StatusResponse) GetPublishedAgeMs() int64 {
 	return 0
 }
 
-func (x *StatusResponse) GetCondition() string {
+func (x *StatusResponse) GetConditions() []*Condition {
 	if x != nil {
-		return x.Condition
+		return x.Conditions
 	}
-	return ""
+	return nil
 }
 
 type ConfirmRequest struct {
@@ -839,13 +1139,14 @@ type ConfirmRequest struct {
 	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	Endpoint      string                 `protobuf:"bytes,3,opt,name=endpoint,proto3" json:"endpoint,omitempty"` // where the controller reaches the Exports service of this node
 	Journal       string                 `protobuf:"bytes,4,opt,name=journal,proto3" json:"journal,omitempty"`   // J, drawn and synced before this call
+	Reader        bool                   `protobuf:"varint,5,opt,name=reader,proto3" json:"reader,omitempty"`    // J is a scratch journal: it gets no epoch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1158,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1171,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConfirmRequest) GetVolume() string {
@@ -901,20 +1202,27 @@ func (x *ConfirmRequest) GetJournal() string {
 	return ""
 }
 
+func (x *ConfirmRequest) GetReader() bool {
+	if x != nil {
+		return x.Reader
+	}
+	return false
+}
+
 type Opening struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         *Epoch                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch         *Epoch                 `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // 0 for a reader
 	Container     string                 `protobuf:"bytes,2,opt,name=container,proto3" json:"container,omitempty"`
-	Head          *Root                  `protobuf:"bytes,3,opt,name=head,proto3" json:"head,omitempty"` // absent: the volume has never been written
+	Head          *Root                  `protobuf:"bytes,3,opt,name=head,proto3" json:"head,omitempty"` // a reader's is pinned for it; absent: the volume has never been written
 	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	Parameters    map[string]string      `protobuf:"bytes,5,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the storage class
+	Parameters    map[string]string      `protobuf:"bytes,5,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the storage class, as modified since
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Opening) Reset() {
 	*x = Opening{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1234,7 @@ func (x *Opening) String() string {
 func (*Opening) ProtoMessage() {}
 
 func (x *Opening) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1247,7 @@ func (x *Opening) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opening.ProtoReflect.Descriptor instead.
 func (*Opening) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Opening) GetEpoch() *Epoch {
@@ -989,7 +1297,7 @@ type ClosedRequest struct {
 
 func (x *ClosedRequest) Reset() {
 	*x = ClosedRequest{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1309,7 @@ func (x *ClosedRequest) String() string {
 func (*ClosedRequest) ProtoMessage() {}
 
 func (x *ClosedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1322,7 @@ func (x *ClosedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosedRequest.ProtoReflect.Descriptor instead.
 func (*ClosedRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClosedRequest) GetVolume() string {
@@ -1053,7 +1361,7 @@ type ClosedResponse struct {
 
 func (x *ClosedResponse) Reset() {
 	*x = ClosedResponse{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1373,7 @@ func (x *ClosedResponse) String() string {
 func (*ClosedResponse) ProtoMessage() {}
 
 func (x *ClosedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1386,7 @@ func (x *ClosedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosedResponse.ProtoReflect.Descriptor instead.
 func (*ClosedResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 type PublishedRequest struct {
@@ -1093,7 +1401,7 @@ type PublishedRequest struct {
 
 func (x *PublishedRequest) Reset() {
 	*x = PublishedRequest{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1413,7 @@ func (x *PublishedRequest) String() string {
 func (*PublishedRequest) ProtoMessage() {}
 
 func (x *PublishedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1426,7 @@ func (x *PublishedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedRequest.ProtoReflect.Descriptor instead.
 func (*PublishedRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PublishedRequest) GetVolume() string {
@@ -1157,7 +1465,7 @@ type PublishedResponse struct {
 
 func (x *PublishedResponse) Reset() {
 	*x = PublishedResponse{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1477,7 @@ func (x *PublishedResponse) String() string {
 func (*PublishedResponse) ProtoMessage() {}
 
 func (x *PublishedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1490,7 @@ func (x *PublishedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedResponse.ProtoReflect.Descriptor instead.
 func (*PublishedResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 var File_wire_proto protoreflect.FileDescriptor
@@ -1200,9 +1508,10 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x12\n" +
-	"\x04hash\x18\x04 \x01(\fR\x04hash\"'\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\"?\n" +
 	"\rAttachRequest\x12\x16\n" +
-	"\x06volume\x18\x01 \x01(\tR\x06volume\"\xef\x01\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
+	"\x06reader\x18\x02 \x01(\bR\x06reader\"\xef\x01\n" +
 	"\n" +
 	"Attachment\x12\x16\n" +
 	"\x06portal\x18\x01 \x01(\tR\x06portal\x12\x10\n" +
@@ -1231,21 +1540,41 @@ const file_wire_proto_rawDesc = "" +
 	"\x13SetFormattedRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12;\n" +
 	"\tformatted\x18\x02 \x01(\x0e2\x1d.swiftblock.wire.v1.FormattedR\tformatted\"\x16\n" +
-	"\x14SetFormattedResponse\"'\n" +
+	"\x14SetFormattedResponse\"\xb9\x01\n" +
+	"\rModifyRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12Q\n" +
+	"\n" +
+	"parameters\x18\x02 \x03(\v21.swiftblock.wire.v1.ModifyRequest.ParametersEntryR\n" +
+	"parameters\x1a=\n" +
+	"\x0fParametersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
+	"\x0eModifyResponse\"\r\n" +
+	"\vRoomRequest\"B\n" +
+	"\fRoomResponse\x12\x16\n" +
+	"\x06budget\x18\x01 \x01(\x03R\x06budget\x12\x1a\n" +
+	"\breserved\x18\x02 \x01(\x03R\breserved\"'\n" +
 	"\rStatusRequest\x12\x16\n" +
-	"\x06volume\x18\x01 \x01(\tR\x06volume\"\xbe\x01\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\"w\n" +
+	"\tCondition\x128\n" +
+	"\bseverity\x18\x01 \x01(\x0e2\x1c.swiftblock.wire.v1.SeverityR\bseverity\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xe5\x01\n" +
 	"\x0eStatusResponse\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1f\n" +
 	"\vdirty_bytes\x18\x03 \x01(\x03R\n" +
 	"dirtyBytes\x12(\n" +
-	"\x10published_age_ms\x18\x04 \x01(\x03R\x0epublishedAgeMs\x12\x1c\n" +
-	"\tcondition\x18\x05 \x01(\tR\tcondition\"r\n" +
+	"\x10published_age_ms\x18\x04 \x01(\x03R\x0epublishedAgeMs\x12=\n" +
+	"\n" +
+	"conditions\x18\x06 \x03(\v2\x1d.swiftblock.wire.v1.ConditionR\n" +
+	"conditionsJ\x04\b\x05\x10\x06\"\x8a\x01\n" +
 	"\x0eConfirmRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x18\n" +
-	"\ajournal\x18\x04 \x01(\tR\ajournal\"\xa6\x02\n" +
+	"\ajournal\x18\x04 \x01(\tR\ajournal\x12\x16\n" +
+	"\x06reader\x18\x05 \x01(\bR\x06reader\"\xa6\x02\n" +
 	"\aOpening\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\x12\x1c\n" +
 	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12,\n" +
@@ -1272,14 +1601,21 @@ const file_wire_proto_rawDesc = "" +
 	"\tFormatted\x12\x13\n" +
 	"\x0fFORMATTED_NEVER\x10\x00\x12\x13\n" +
 	"\x0fFORMATTED_BEGUN\x10\x01\x12\x12\n" +
-	"\x0eFORMATTED_DONE\x10\x022\xf7\x03\n" +
+	"\x0eFORMATTED_DONE\x10\x02*j\n" +
+	"\bSeverity\x12\x14\n" +
+	"\x10SEVERITY_UNKNOWN\x10\x00\x12\x15\n" +
+	"\x11SEVERITY_DEGRADED\x10\x01\x12\x19\n" +
+	"\x15SEVERITY_INACCESSIBLE\x10\x02\x12\x16\n" +
+	"\x12SEVERITY_DATA_LOSS\x10\x032\x93\x05\n" +
 	"\aExports\x12K\n" +
 	"\x06Attach\x12!.swiftblock.wire.v1.AttachRequest\x1a\x1e.swiftblock.wire.v1.Attachment\x12O\n" +
 	"\x06Detach\x12!.swiftblock.wire.v1.DetachRequest\x1a\".swiftblock.wire.v1.DetachResponse\x12I\n" +
 	"\x04Seal\x12\x1f.swiftblock.wire.v1.SealRequest\x1a .swiftblock.wire.v1.SealResponse\x12O\n" +
 	"\x06Resize\x12!.swiftblock.wire.v1.ResizeRequest\x1a\".swiftblock.wire.v1.ResizeResponse\x12a\n" +
 	"\fSetFormatted\x12'.swiftblock.wire.v1.SetFormattedRequest\x1a(.swiftblock.wire.v1.SetFormattedResponse\x12O\n" +
-	"\x06Status\x12!.swiftblock.wire.v1.StatusRequest\x1a\".swiftblock.wire.v1.StatusResponse2\x81\x02\n" +
+	"\x06Modify\x12!.swiftblock.wire.v1.ModifyRequest\x1a\".swiftblock.wire.v1.ModifyResponse\x12O\n" +
+	"\x06Status\x12!.swiftblock.wire.v1.StatusRequest\x1a\".swiftblock.wire.v1.StatusResponse\x12I\n" +
+	"\x04Room\x12\x1f.swiftblock.wire.v1.RoomRequest\x1a .swiftblock.wire.v1.RoomResponse2\x81\x02\n" +
 	"\bOpenings\x12J\n" +
 	"\aConfirm\x12\".swiftblock.wire.v1.ConfirmRequest\x1a\x1b.swiftblock.wire.v1.Opening\x12O\n" +
 	"\x06Closed\x12!.swiftblock.wire.v1.ClosedRequest\x1a\".swiftblock.wire.v1.ClosedResponse\x12X\n" +
@@ -1297,66 +1633,80 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_wire_proto_goTypes = []any{
 	(Formatted)(0),               // 0: swiftblock.wire.v1.Formatted
-	(*Epoch)(nil),                // 1: swiftblock.wire.v1.Epoch
-	(*Root)(nil),                 // 2: swiftblock.wire.v1.Root
-	(*AttachRequest)(nil),        // 3: swiftblock.wire.v1.AttachRequest
-	(*Attachment)(nil),           // 4: swiftblock.wire.v1.Attachment
-	(*DetachRequest)(nil),        // 5: swiftblock.wire.v1.DetachRequest
-	(*DetachResponse)(nil),       // 6: swiftblock.wire.v1.DetachResponse
-	(*SealRequest)(nil),          // 7: swiftblock.wire.v1.SealRequest
-	(*SealResponse)(nil),         // 8: swiftblock.wire.v1.SealResponse
-	(*ResizeRequest)(nil),        // 9: swiftblock.wire.v1.ResizeRequest
-	(*ResizeResponse)(nil),       // 10: swiftblock.wire.v1.ResizeResponse
-	(*SetFormattedRequest)(nil),  // 11: swiftblock.wire.v1.SetFormattedRequest
-	(*SetFormattedResponse)(nil), // 12: swiftblock.wire.v1.SetFormattedResponse
-	(*StatusRequest)(nil),        // 13: swiftblock.wire.v1.StatusRequest
-	(*StatusResponse)(nil),       // 14: swiftblock.wire.v1.StatusResponse
-	(*ConfirmRequest)(nil),       // 15: swiftblock.wire.v1.ConfirmRequest
-	(*Opening)(nil),              // 16: swiftblock.wire.v1.Opening
-	(*ClosedRequest)(nil),        // 17: swiftblock.wire.v1.ClosedRequest
-	(*ClosedResponse)(nil),       // 18: swiftblock.wire.v1.ClosedResponse
-	(*PublishedRequest)(nil),     // 19: swiftblock.wire.v1.PublishedRequest
-	(*PublishedResponse)(nil),    // 20: swiftblock.wire.v1.PublishedResponse
-	nil,                          // 21: swiftblock.wire.v1.Opening.ParametersEntry
+	(Severity)(0),                // 1: swiftblock.wire.v1.Severity
+	(*Epoch)(nil),                // 2: swiftblock.wire.v1.Epoch
+	(*Root)(nil),                 // 3: swiftblock.wire.v1.Root
+	(*AttachRequest)(nil),        // 4: swiftblock.wire.v1.AttachRequest
+	(*Attachment)(nil),           // 5: swiftblock.wire.v1.Attachment
+	(*DetachRequest)(nil),        // 6: swiftblock.wire.v1.DetachRequest
+	(*DetachResponse)(nil),       // 7: swiftblock.wire.v1.DetachResponse
+	(*SealRequest)(nil),          // 8: swiftblock.wire.v1.SealRequest
+	(*SealResponse)(nil),         // 9: swiftblock.wire.v1.SealResponse
+	(*ResizeRequest)(nil),        // 10: swiftblock.wire.v1.ResizeRequest
+	(*ResizeResponse)(nil),       // 11: swiftblock.wire.v1.ResizeResponse
+	(*SetFormattedRequest)(nil),  // 12: swiftblock.wire.v1.SetFormattedRequest
+	(*SetFormattedResponse)(nil), // 13: swiftblock.wire.v1.SetFormattedResponse
+	(*ModifyRequest)(nil),        // 14: swiftblock.wire.v1.ModifyRequest
+	(*ModifyResponse)(nil),       // 15: swiftblock.wire.v1.ModifyResponse
+	(*RoomRequest)(nil),          // 16: swiftblock.wire.v1.RoomRequest
+	(*RoomResponse)(nil),         // 17: swiftblock.wire.v1.RoomResponse
+	(*StatusRequest)(nil),        // 18: swiftblock.wire.v1.StatusRequest
+	(*Condition)(nil),            // 19: swiftblock.wire.v1.Condition
+	(*StatusResponse)(nil),       // 20: swiftblock.wire.v1.StatusResponse
+	(*ConfirmRequest)(nil),       // 21: swiftblock.wire.v1.ConfirmRequest
+	(*Opening)(nil),              // 22: swiftblock.wire.v1.Opening
+	(*ClosedRequest)(nil),        // 23: swiftblock.wire.v1.ClosedRequest
+	(*ClosedResponse)(nil),       // 24: swiftblock.wire.v1.ClosedResponse
+	(*PublishedRequest)(nil),     // 25: swiftblock.wire.v1.PublishedRequest
+	(*PublishedResponse)(nil),    // 26: swiftblock.wire.v1.PublishedResponse
+	nil,                          // 27: swiftblock.wire.v1.ModifyRequest.ParametersEntry
+	nil,                          // 28: swiftblock.wire.v1.Opening.ParametersEntry
 }
 var file_wire_proto_depIdxs = []int32{
-	1,  // 0: swiftblock.wire.v1.Root.epoch:type_name -> swiftblock.wire.v1.Epoch
+	2,  // 0: swiftblock.wire.v1.Root.epoch:type_name -> swiftblock.wire.v1.Epoch
 	0,  // 1: swiftblock.wire.v1.Attachment.formatted:type_name -> swiftblock.wire.v1.Formatted
-	2,  // 2: swiftblock.wire.v1.SealResponse.root:type_name -> swiftblock.wire.v1.Root
+	3,  // 2: swiftblock.wire.v1.SealResponse.root:type_name -> swiftblock.wire.v1.Root
 	0,  // 3: swiftblock.wire.v1.SetFormattedRequest.formatted:type_name -> swiftblock.wire.v1.Formatted
-	1,  // 4: swiftblock.wire.v1.StatusResponse.epoch:type_name -> swiftblock.wire.v1.Epoch
-	1,  // 5: swiftblock.wire.v1.Opening.epoch:type_name -> swiftblock.wire.v1.Epoch
-	2,  // 6: swiftblock.wire.v1.Opening.head:type_name -> swiftblock.wire.v1.Root
-	21, // 7: swiftblock.wire.v1.Opening.parameters:type_name -> swiftblock.wire.v1.Opening.ParametersEntry
-	2,  // 8: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
-	2,  // 9: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
-	3,  // 10: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
-	5,  // 11: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
-	7,  // 12: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
-	9,  // 13: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
-	11, // 14: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
-	13, // 15: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
-	15, // 16: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
-	17, // 17: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
-	19, // 18: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
-	4,  // 19: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
-	6,  // 20: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
-	8,  // 21: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
-	10, // 22: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
-	12, // 23: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
-	14, // 24: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
-	16, // 25: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
-	18, // 26: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
-	20, // 27: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
-	19, // [19:28] is the sub-list for method output_type
-	10, // [10:19] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	27, // 4: swiftblock.wire.v1.ModifyRequest.parameters:type_name -> swiftblock.wire.v1.ModifyRequest.ParametersEntry
+	1,  // 5: swiftblock.wire.v1.Condition.severity:type_name -> swiftblock.wire.v1.Severity
+	2,  // 6: swiftblock.wire.v1.StatusResponse.epoch:type_name -> swiftblock.wire.v1.Epoch
+	19, // 7: swiftblock.wire.v1.StatusResponse.conditions:type_name -> swiftblock.wire.v1.Condition
+	2,  // 8: swiftblock.wire.v1.Opening.epoch:type_name -> swiftblock.wire.v1.Epoch
+	3,  // 9: swiftblock.wire.v1.Opening.head:type_name -> swiftblock.wire.v1.Root
+	28, // 10: swiftblock.wire.v1.Opening.parameters:type_name -> swiftblock.wire.v1.Opening.ParametersEntry
+	3,  // 11: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
+	3,  // 12: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
+	4,  // 13: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
+	6,  // 14: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
+	8,  // 15: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
+	10, // 16: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
+	12, // 17: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
+	14, // 18: swiftblock.wire.v1.Exports.Modify:input_type -> swiftblock.wire.v1.ModifyRequest
+	18, // 19: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
+	16, // 20: swiftblock.wire.v1.Exports.Room:input_type -> swiftblock.wire.v1.RoomRequest
+	21, // 21: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
+	23, // 22: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
+	25, // 23: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
+	5,  // 24: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
+	7,  // 25: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
+	9,  // 26: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
+	11, // 27: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
+	13, // 28: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
+	15, // 29: swiftblock.wire.v1.Exports.Modify:output_type -> swiftblock.wire.v1.ModifyResponse
+	20, // 30: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
+	17, // 31: swiftblock.wire.v1.Exports.Room:output_type -> swiftblock.wire.v1.RoomResponse
+	22, // 32: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
+	24, // 33: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
+	26, // 34: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
+	24, // [24:35] is the sub-list for method output_type
+	13, // [13:24] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1369,8 +1719,8 @@ func file_wire_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   21,
+			NumEnums:      2,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

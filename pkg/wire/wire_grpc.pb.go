@@ -32,7 +32,9 @@ const (
 	Exports_Seal_FullMethodName         = "/swiftblock.wire.v1.Exports/Seal"
 	Exports_Resize_FullMethodName       = "/swiftblock.wire.v1.Exports/Resize"
 	Exports_SetFormatted_FullMethodName = "/swiftblock.wire.v1.Exports/SetFormatted"
+	Exports_Modify_FullMethodName       = "/swiftblock.wire.v1.Exports/Modify"
 	Exports_Status_FullMethodName       = "/swiftblock.wire.v1.Exports/Status"
+	Exports_Room_FullMethodName         = "/swiftblock.wire.v1.Exports/Room"
 )
 
 // ExportsClient is the client API for Exports service.
@@ -59,8 +61,13 @@ type ExportsClient interface {
 	Resize(ctx context.Context, in *ResizeRequest, opts ...grpc.CallOption) (*ResizeResponse, error)
 	// SetFormatted journals the volume's formatted mark before it returns.
 	SetFormatted(ctx context.Context, in *SetFormattedRequest, opts ...grpc.CallOption) (*SetFormattedResponse, error)
+	// Modify takes over the volume's parameters while it is served; those that
+	// are fixed for its life stay as they are. INVALID_ARGUMENT: nothing changed.
+	Modify(ctx context.Context, in *ModifyRequest, opts ...grpc.CallOption) (*ModifyResponse, error)
 	// Status tells how one attached volume fares.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
+	// Room tells how many journals this node has room for.
+	Room(ctx context.Context, in *RoomRequest, opts ...grpc.CallOption) (*RoomResponse, error)
 }
 
 type exportsClient struct {
@@ -121,10 +128,30 @@ func (c *exportsClient) SetFormatted(ctx context.Context, in *SetFormattedReques
 	return out, nil
 }
 
+func (c *exportsClient) Modify(ctx context.Context, in *ModifyRequest, opts ...grpc.CallOption) (*ModifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ModifyResponse)
+	err := c.cc.Invoke(ctx, Exports_Modify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *exportsClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
 	err := c.cc.Invoke(ctx, Exports_Status_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *exportsClient) Room(ctx context.Context, in *RoomRequest, opts ...grpc.CallOption) (*RoomResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RoomResponse)
+	err := c.cc.Invoke(ctx, Exports_Room_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +182,13 @@ type ExportsServer interface {
 	Resize(context.Context, *ResizeRequest) (*ResizeResponse, error)
 	// SetFormatted journals the volume's formatted mark before it returns.
 	SetFormatted(context.Context, *SetFormattedRequest) (*SetFormattedResponse, error)
+	// Modify takes over the volume's parameters while it is served; those that
+	// are fixed for its life stay as they are. INVALID_ARGUMENT: nothing changed.
+	Modify(context.Context, *ModifyRequest) (*ModifyResponse, error)
 	// Status tells how one attached volume fares.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
+	// Room tells how many journals this node has room for.
+	Room(context.Context, *RoomRequest) (*RoomResponse, error)
 	mustEmbedUnimplementedExportsServer()
 }
 
@@ -182,8 +214,14 @@ func (UnimplementedExportsServer) Resize(context.Context, *ResizeRequest) (*Resi
 func (UnimplementedExportsServer) SetFormatted(context.Context, *SetFormattedRequest) (*SetFormattedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetFormatted not implemented")
 }
+func (UnimplementedExportsServer) Modify(context.Context, *ModifyRequest) (*ModifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Modify not implemented")
+}
 func (UnimplementedExportsServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedExportsServer) Room(context.Context, *RoomRequest) (*RoomResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Room not implemented")
 }
 func (UnimplementedExportsServer) mustEmbedUnimplementedExportsServer() {}
 func (UnimplementedExportsServer) testEmbeddedByValue()                 {}
@@ -296,6 +334,24 @@ func _Exports_SetFormatted_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Exports_Modify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ModifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExportsServer).Modify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Exports_Modify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExportsServer).Modify(ctx, req.(*ModifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Exports_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -310,6 +366,24 @@ func _Exports_Status_Handler(srv interface{}, ctx context.Context, dec func(inte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ExportsServer).Status(ctx, req.(*StatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Exports_Room_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RoomRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExportsServer).Room(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Exports_Room_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExportsServer).Room(ctx, req.(*RoomRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -342,8 +416,16 @@ var Exports_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Exports_SetFormatted_Handler,
 		},
 		{
+			MethodName: "Modify",
+			Handler:    _Exports_Modify_Handler,
+		},
+		{
 			MethodName: "Status",
 			Handler:    _Exports_Status_Handler,
+		},
+		{
+			MethodName: "Room",
+			Handler:    _Exports_Room_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

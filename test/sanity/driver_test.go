@@ -31,25 +31,28 @@ func start(t *testing.T) (controller, node string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := openStore(t, filepath.Join(dir, "swift"))
 	volumes := catalog.New(catalog.Config{
 		Authority: records,
-		Store:     openStore(t, filepath.Join(dir, "swift")),
+		Store:     store,
 		Prefix:    "sanity-",
 		Cluster:   "sanity",
 		Nodes:     driver.Nodes{},
 	})
+	exports := &drivertest.Exports{Node: nodeName}
 	serve(t, controller,
 		(&driver.Identity{Version: "sanity"}).Register,
-		driver.NewController(driver.ControllerConfig{Catalog: volumes, Cluster: oneNode{}}).Register,
+		driver.NewController(driver.ControllerConfig{Catalog: volumes, Cluster: oneNode{}, Account: store, Exports: exports}).Register,
 		driver.NewOpenings(volumes).Register,
 	)
 
+	exports.Openings = wire.NewOpeningsClient(dial(t, controller))
 	machine := drivertest.NewHost()
 	serve(t, node,
 		(&driver.Identity{Version: "sanity"}).Register,
 		driver.NewNode(driver.NodeConfig{
 			ID:          nodeName,
-			Exports:     &drivertest.Exports{Openings: wire.NewOpeningsClient(dial(t, controller)), Node: nodeName},
+			Exports:     exports,
 			Initiator:   machine,
 			Filesystems: machine,
 			Mounts:      machine,
@@ -59,7 +62,7 @@ func start(t *testing.T) (controller, node string) {
 	return controller, node
 }
 
-func openStore(t *testing.T, dir string) swift.Store {
+func openStore(t *testing.T, dir string) *swift.Client {
 	t.Helper()
 	server, err := embedded.Start(dir, "127.0.0.1:0", embedded.Options{NoSync: true})
 	if err != nil {

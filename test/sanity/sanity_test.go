@@ -37,6 +37,7 @@ func TestSanity(t *testing.T) {
 	config.TestVolumeSize = volumeSize
 	config.TestVolumeExpandSize = 2 * volumeSize
 	config.TestVolumeParameters = map[string]string{"journalSize": "512Mi"} // is reserved when a volume is staged
+	config.TestVolumeMutableParameters = map[string]string{"rpo": "30s", "iops": "100000"}
 	config.TestVolumeAccessType = cmp.Or(os.Getenv("SANITY_ACCESS"), "mount")
 	config.IDGen = ids{}
 	paths := t.TempDir()

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -23,22 +25,27 @@ type Exports struct {
 	// Node is the name that the controller knows this node by.
 	Node string
 
-	mu        sync.Mutex
-	volumes   map[string]*exported
-	err       error
-	condition string
+	mu         sync.Mutex
+	volumes    map[string]*exported
+	err        error
+	conditions []*wire.Condition
+	budget     int64
 }
 
 // exported is what the export process knows of a volume; attached or not, it
 // stays, as the formatted mark stays in the volume's root.
 type exported struct {
 	attached  bool
+	reader    bool
 	epoch     uint64
 	size      int64
 	formatted wire.Formatted
 }
 
-var _ wire.ExportsClient = (*Exports)(nil)
+var (
+	_ wire.ExportsClient = (*Exports)(nil)
+	_ driver.Exports     = (*Exports)(nil)
+)
 
 // Fail makes every further call fail; nil ends that.
 func (e *Exports) Fail(err error) {
@@ -57,10 +64,17 @@ func (e *Exports) Lose() {
 }
 
 // Trouble is what Status says from now on.
-func (e *Exports) Trouble(condition string) {
+func (e *Exports) Trouble(conditions ...*wire.Condition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.condition = condition
+	e.conditions = conditions
+}
+
+// SetBudget is the room for journals, in bytes.
+func (e *Exports) SetBudget(bytes int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.budget = bytes
 }
 
 // Attached returns how many volumes are attached.
@@ -116,19 +130,19 @@ func (e *Exports) Attach(ctx context.Context, r *wire.AttachRequest, _ ...grpc.C
 	}
 	id := r.GetVolume()
 	v := e.volume(id)
-	if !v.attached {
+	if !v.attached || v.reader != r.GetReader() {
 		v.epoch++
 	}
 	if e.Openings != nil {
 		opening, err := e.Openings.Confirm(ctx, &wire.ConfirmRequest{
-			Volume: id, Node: e.Node, Endpoint: "unix:///nowhere", Journal: journal(id, v.epoch),
+			Volume: id, Node: e.Node, Endpoint: "unix:///nowhere", Journal: journal(id, v.epoch), Reader: r.GetReader(),
 		})
 		if err != nil {
 			return nil, err
 		}
 		v.size = max(v.size, opening.GetSize())
 	}
-	v.attached = true
+	v.attached, v.reader = true, r.GetReader()
 	return &wire.Attachment{
 		Portal:     "127.0.0.1:3270",
 		Iqn:        fmt.Sprintf("iqn.2026-01.dev.swiftblock:%s.%d", id, v.epoch),
@@ -149,7 +163,7 @@ func (e *Exports) Detach(ctx context.Context, r *wire.DetachRequest, _ ...grpc.C
 	}
 	id := r.GetVolume()
 	v := e.volume(id)
-	if v.attached && e.Openings != nil {
+	if v.attached && !v.reader && e.Openings != nil {
 		if _, err := e.Openings.Closed(ctx, &wire.ClosedRequest{Volume: id, Node: e.Node, Journal: journal(id, v.epoch)}); err != nil {
 			return nil, err
 		}
@@ -168,6 +182,9 @@ func (e *Exports) Resize(_ context.Context, r *wire.ResizeRequest, _ ...grpc.Cal
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v, err := e.attached(r.GetVolume())
+	if err == nil && v.reader {
+		err = status.Error(codes.FailedPrecondition, "the volume is only read here")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -195,5 +212,26 @@ func (e *Exports) Status(_ context.Context, r *wire.StatusRequest, _ ...grpc.Cal
 	if err != nil {
 		return nil, err
 	}
-	return &wire.StatusResponse{Epoch: &wire.Epoch{Number: v.epoch}, Size: v.size, Condition: e.condition}, nil
+	return &wire.StatusResponse{Epoch: &wire.Epoch{Number: v.epoch}, Size: v.size, Conditions: e.conditions}, nil
+}
+
+// Conditions is Status over the wire, as the controller asks for it.
+func (e *Exports) Conditions(ctx context.Context, _ string, v ident.Volume) ([]*wire.Condition, error) {
+	answer, err := e.Status(ctx, &wire.StatusRequest{Volume: string(v)})
+	return answer.GetConditions(), err
+}
+
+// Modify accepts everything.
+func (e *Exports) Modify(_ context.Context, r *wire.ModifyRequest, _ ...grpc.CallOption) (*wire.ModifyResponse, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, err := e.attached(r.GetVolume())
+	return &wire.ModifyResponse{}, err
+}
+
+// Room tells the budget.
+func (e *Exports) Room(context.Context, *wire.RoomRequest, ...grpc.CallOption) (*wire.RoomResponse, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &wire.RoomResponse{Budget: e.budget}, e.err
 }

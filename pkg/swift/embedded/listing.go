@@ -47,6 +47,7 @@ func (h *Handler) serveAccount(w http.ResponseWriter, r *http.Request) {
 	case (r.Method == http.MethodPost || r.Method == http.MethodDelete) && r.URL.Query().Has("bulk-delete"):
 		h.bulkDelete(w, r)
 	case r.Method == http.MethodGet, r.Method == http.MethodHead:
+		w.Header().Set("X-Account-Bytes-Used", strconv.FormatInt(h.disk.bytes(), 10))
 		h.list(w, r, h.disk.rows)
 	default:
 		answer(w, http.StatusMethodNotAllowed)
@@ -110,6 +111,20 @@ func (d *disk) rows(w window) []row {
 		rows = append(rows, row{Name: name})
 	}
 	return rows
+}
+
+// bytes sums the sizes of all objects.
+func (d *disk) bytes() (n int64) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, c := range d.containers {
+		c.mu.RLock()
+		for _, m := range c.objects {
+			n += m.size
+		}
+		c.mu.RUnlock()
+	}
+	return n
 }
 
 // list answers with the rows that the request's parameters ask for.

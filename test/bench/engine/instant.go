@@ -95,7 +95,7 @@ func clones(b *bench) error {
 	const node, size = "node", tib
 	confirm := func(v authority.Volume, journal string) (catalog.Opening, error) {
 		s.containers = append(s.containers, prefix+string(v.ID))
-		if _, err := c.Publish(b.ctx, v.ID, node, false); err != nil {
+		if _, err := c.Publish(b.ctx, v.ID, node, catalog.Write); err != nil {
 			return catalog.Opening{}, err
 		}
 		return c.Confirm(b.ctx, catalog.Confirmation{Volume: v.ID, Node: node, Journal: journal})

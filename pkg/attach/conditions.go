@@ -1,0 +1,83 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/class"
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/volume"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// When a condition is reported.
+const (
+	overdueAfter = 3   // times the RPO that a generation may wait for its publication
+	nearlyFull   = 0.9 // of the journal; from 0.75 on writes are delayed
+)
+
+// causes are the failures that have a name of their own. The first that matches
+// counts.
+var causes = []struct {
+	is       error
+	severity wire.Severity
+	reason   string
+}{
+	{errLost, wire.Severity_SEVERITY_INACCESSIBLE, "EpochEnded"},
+	{volume.ErrFenced, wire.Severity_SEVERITY_INACCESSIBLE, "Fenced"},
+	{volume.ErrSecondWriter, wire.Severity_SEVERITY_INACCESSIBLE, "SecondWriter"},
+	{delta.ErrStopped, wire.Severity_SEVERITY_INACCESSIBLE, "JournalStopped"},
+	{delta.ErrDamaged, wire.Severity_SEVERITY_DATA_LOSS, "JournalDamaged"},
+	{volume.ErrDamaged, wire.Severity_SEVERITY_DATA_LOSS, "DataDamaged"},
+	{swift.ErrUnavailable, wire.Severity_SEVERITY_DEGRADED, "SwiftUnreachable"},
+	{swift.ErrUnauthorized, wire.Severity_SEVERITY_DEGRADED, "SwiftRefusesCredentials"},
+	{swift.ErrQuota, wire.Severity_SEVERITY_DEGRADED, "SwiftQuotaExceeded"},
+}
+
+// condition is what an administrator must know of a failure; of one without a
+// name of its own it is otherwise.
+func condition(err error, otherwise wire.Severity, reason string) *wire.Condition {
+	for _, c := range causes {
+		if errors.Is(err, c.is) {
+			return &wire.Condition{Severity: c.severity, Reason: c.reason, Message: err.Error()}
+		}
+	}
+	return &wire.Condition{Severity: otherwise, Reason: reason, Message: err.Error()}
+}
+
+// conditions are those of a volume that is served.
+func conditions(s volume.Stats, ended error, p class.Mutable, now time.Time) []*wire.Condition {
+	var all []*wire.Condition
+	add := func(c *wire.Condition) {
+		for _, other := range all {
+			if other.Reason == c.Reason {
+				return
+			}
+		}
+		all = append(all, c)
+	}
+	if ended != nil {
+		add(condition(ended, wire.Severity_SEVERITY_INACCESSIBLE, "Ended"))
+	}
+	if s.Damaged != nil {
+		add(condition(s.Damaged, wire.Severity_SEVERITY_DATA_LOSS, "DataDamaged"))
+	}
+	if s.Failing != nil {
+		add(condition(s.Failing, wire.Severity_SEVERITY_DEGRADED, "UploadFailing"))
+	}
+	if late := now.Sub(s.Waiting); !s.Waiting.IsZero() && p.RPO > 0 && late > overdueAfter*p.RPO {
+		add(&wire.Condition{
+			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: "UploadOverdue",
+			Message: fmt.Sprintf("what was written %v ago is not in Swift yet; the class wants it there after %v", late.Round(time.Second), p.RPO),
+		})
+	}
+	if s.Journal.Fill > nearlyFull {
+		add(&wire.Condition{
+			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: "JournalNearlyFull",
+			Message: fmt.Sprintf("the journal is %.0f %% full; writes are held until something is uploaded", 100*s.Journal.Fill),
+		})
+	}
+	return all
+}

@@ -1,0 +1,63 @@
+package attach
+
+import (
+	"context"
+
+	"golang.org/x/time/rate"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/class"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+)
+
+// limits bound what one volume does per second. They may change at any time.
+type limits struct {
+	commands *rate.Limiter
+	bytes    *rate.Limiter // read and written
+	uploads  *rate.Limiter // bytes
+}
+
+func newLimits() *limits {
+	none := func() *rate.Limiter { return rate.NewLimiter(rate.Inf, 0) }
+	return &limits{none(), none(), none()}
+}
+
+// most is what may pass at a time whatever the limit, in bytes: a command or an
+// object. What is larger counts as this.
+const most = 16 << 20
+
+func (l *limits) set(p class.Mutable) {
+	set(l.commands, p.IOPS, 1)
+	set(l.bytes, p.Bandwidth, most)
+	set(l.uploads, p.UploadBandwidth, most)
+}
+
+// set allows so many per second, and some at a time; 0 is no limit.
+func set(l *rate.Limiter, perSecond int64, burst int) {
+	if perSecond == 0 {
+		l.SetLimit(rate.Inf)
+		return
+	}
+	l.SetBurst(burst)
+	l.SetLimit(rate.Limit(perSecond))
+}
+
+// command waits until a command that moves n bytes may begin.
+func (l *limits) command(ctx context.Context, n int) error {
+	if err := l.commands.Wait(ctx); err != nil {
+		return err
+	}
+	return l.bytes.WaitN(ctx, min(n, most))
+}
+
+// throttled is a store that takes no more per second than a volume may upload.
+type throttled struct {
+	swift.Store
+	uploads *rate.Limiter
+}
+
+func (s throttled) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (string, error) {
+	if err := s.uploads.WaitN(ctx, min(len(body), most)); err != nil {
+		return "", err
+	}
+	return s.Store.Put(ctx, container, name, body, o)
+}

@@ -1,0 +1,137 @@
+package attach
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/class"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// modify gives the export other parameters.
+func (n *node) modify(changed map[string]string) error {
+	parameters := map[string]string{"journalSize": "512Mi", "rpo": "1h"}
+	for name, value := range changed {
+		parameters[name] = value
+	}
+	_, err := n.exports.Modify(n.t.Context(), &wire.ModifyRequest{Volume: string(n.id), Parameters: parameters})
+	return err
+}
+
+// await waits until something is so.
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !so(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%s: not within 20 s", what)
+		}
+	}
+}
+
+func TestModifyReachesARunningExport(t *testing.T) {
+	n := newNode(t)
+	n.attach()
+	n.write(7)
+	before := len(n.objects())
+	for range 2 {
+		if err := n.modify(map[string]string{"rpo": "1s"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "an RPO of a second uploads", func() bool { return len(n.objects()) > before })
+	if err := n.modify(map[string]string{"rpo": "never"}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("%v; want INVALID_ARGUMENT", err)
+	}
+
+	// It survives the process, and what was changed meanwhile comes with the next
+	// attach.
+	if err := n.exports.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	n.device()
+	if p := n.exports.export(n.id).mutable; p.RPO != time.Second {
+		t.Errorf("after a restart the RPO is %v", p.RPO)
+	}
+	n.controller.mu.Lock()
+	n.controller.rpo = "5s"
+	n.controller.mu.Unlock()
+	n.attach()
+	if p := n.exports.export(n.id).mutable; p.RPO != 5*time.Second {
+		t.Errorf("staged again, the RPO is %v", p.RPO)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	n := newNode(t)
+	n.attach()
+	block := make([]byte, 4096)
+	timed := func(commands int) time.Duration {
+		began := time.Now()
+		for range commands {
+			if err := n.device().ReadAt(t.Context(), block, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return time.Since(began)
+	}
+	if err := n.modify(map[string]string{"iops": "20"}); err != nil {
+		t.Fatal(err)
+	}
+	if took := timed(11); took < 450*time.Millisecond {
+		t.Errorf("11 commands took %v at 20 per second", took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.device().ReadAt(ctx, block, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("a command that was given up while it waited: %v", err)
+	}
+	if err := n.modify(map[string]string{"iops": "none"}); err != nil {
+		t.Fatal(err)
+	}
+	if took := timed(100); took > 4*time.Second {
+		t.Errorf("100 commands took %v without a limit", took)
+	}
+}
+
+func TestBandwidths(t *testing.T) {
+	for name, p := range map[string]class.Mutable{"commands": {Bandwidth: 1 << 20}, "uploads": {UploadBandwidth: 1 << 20}} {
+		l := newLimits()
+		l.set(p)
+		store := throttled{discard{}, l.uploads}
+		move := func(n int) time.Duration {
+			began := time.Now()
+			var err error
+			if name == "commands" {
+				err = l.command(t.Context(), n)
+			} else {
+				_, err = store.Put(t.Context(), "c", "o", bytes.Repeat([]byte{1}, n), swift.PutOptions{})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(began)
+		}
+		move(most)
+		if took := move(256 << 10); took < 200*time.Millisecond {
+			t.Errorf("%s: 256 KiB took %v at 1 MiB per second", name, took)
+		}
+		l.set(class.Mutable{})
+		if took := move(2 * most); took > time.Second {
+			t.Errorf("%s: 32 MiB took %v without a limit", name, took)
+		}
+	}
+}
+
+type discard struct{ swift.Store }
+
+func (discard) Put(context.Context, string, string, []byte, swift.PutOptions) (string, error) {
+	return "", nil
+}
