@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
@@ -30,9 +32,10 @@ func (f *catalogFlags) add(c *cobra.Command) {
 
 // session is what a command works with.
 type session struct {
-	records authority.Authority
-	store   swift.Store // nil for what needs the records only
-	catalog *catalog.Catalog
+	records  authority.Authority
+	accounts *accounts.Accounts
+	catalog  *catalog.Catalog
+	store    swift.Store // every container, in its account; not for who needs the records only
 }
 
 // create opens records and store, and makes an authority where there is none.
@@ -76,9 +79,14 @@ func (f *catalogFlags) session(store swift.Store) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{records: records, store: store, catalog: catalog.New(catalog.Config{
-		Authority: records, Store: store, Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: driver.Nodes{},
-	})}, nil
+	vault := accounts.Directory(filepath.Join(f.authority, "accounts"))
+	s := &session{records: records, accounts: accounts.New(store, vault, swift.Options{})}
+	s.catalog = catalog.New(catalog.Config{
+		Authority: records, Store: store, Accounts: s.accounts,
+		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: driver.Nodes{},
+	})
+	s.store = s.catalog.Store()
+	return s, nil
 }
 
 // listPage is how many records a listing asks for at one time.

@@ -33,14 +33,14 @@ func controllerCommand() *cobra.Command {
 			}
 			log := slog.Default()
 			controller := driver.NewController(driver.ControllerConfig{
-				Catalog: s.catalog, Cluster: standalone{nodes}, Account: store, Exports: driver.Nodes{},
+				Catalog: s.catalog, Cluster: standalone{nodes}, Account: store, Accounts: s.accounts, Exports: driver.Nodes{},
 			})
 			return together(c.Context(),
 				func(ctx context.Context) error {
 					return driver.Serve(ctx, csiEndpoint, log, identity().Register, controller.Register)
 				},
 				func(ctx context.Context) error {
-					return driver.Serve(ctx, openings, log, driver.NewOpenings(s.catalog).Register)
+					return driver.Serve(ctx, openings, log, driver.NewOpenings(s.catalog, s.accounts).Register)
 				},
 				func(ctx context.Context) error {
 					return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })

@@ -27,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -54,7 +55,7 @@ type Config struct {
 	// Exports service of this process.
 	Node, Endpoint string
 
-	Store      swift.Store
+	Store      swift.Store // of the process's own account
 	Controller wire.OpeningsClient
 	Portal     Portal
 	Cache      *volume.Cache
@@ -63,6 +64,8 @@ type Config struct {
 
 	// AllowAnyFS lets tests keep journals on tmpfs.
 	AllowAnyFS bool
+
+	accounts *accounts.Accounts
 }
 
 // Portal is the iSCSI server, as far as exports need it.
@@ -95,6 +98,10 @@ func New(config Config) (*Exports, error) {
 			return nil, err
 		}
 	}
+	// The secrets are kept where they do not survive the node: whoever finds its
+	// disk finds none.
+	vault := accounts.Directory(filepath.Join(config.RunDir, "accounts"))
+	config.accounts = accounts.New(config.Store, vault, swift.Options{})
 	stop, cancel := context.WithCancel(context.Background())
 	return &Exports{config: config, stop: stop, cancel: cancel, byID: make(map[ident.Volume]*export)}, nil
 }

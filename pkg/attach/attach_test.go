@@ -391,7 +391,9 @@ type controller struct {
 	epoch   ident.Epoch
 	head    *wire.Root
 	rpo     string // "": an hour
-	readers int    // how often one asked
+	account string // of the volume, with its secrets
+	secrets map[string]string
+	readers int // how often one asked
 }
 
 func (c *controller) set(there bool) {
@@ -420,7 +422,7 @@ func (c *controller) Confirm(_ context.Context, q *wire.ConfirmRequest, _ ...grp
 		return nil, status.Error(codes.Unavailable, "away")
 	}
 	answer := &wire.Opening{
-		Container: container, Head: c.head, Size: volumeSize,
+		Container: container, Head: c.head, Size: volumeSize, Account: c.account, Secrets: c.secrets,
 		Parameters: map[string]string{"journalSize": "512Mi", "rpo": cmp.Or(c.rpo, "1h")},
 	}
 	if q.Reader {

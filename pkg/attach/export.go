@@ -45,41 +45,42 @@ type export struct {
 }
 
 // attach brings the export to the stage open, for a writer or a reader.
-func (e *export) attach(ctx context.Context, reader bool) (*wire.Attachment, error) {
+func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attachment, error) {
 	r, err := e.folder.load()
 	if err != nil {
 		return nil, err
 	}
 	if r == nil {
-		r = &record{Format: recordFormat, Volume: e.id, Stage: confirming, Journal: randomHex(16), Reader: reader}
+		r = &record{Format: recordFormat, Volume: e.id, Stage: confirming, Journal: randomHex(16), Reader: q.Reader}
 		if err := e.folder.save(r); err != nil {
 			return nil, err
 		}
 	}
-	if r.Stage == closed || r.Reader != reader {
+	if r.Stage == closed || r.Reader != q.Reader {
 		// Finish the old life first; the new one gets a journal of its own.
 		if err := e.close(ctx, r); err != nil {
 			return nil, err
 		}
-		return e.attach(ctx, reader)
+		return e.attach(ctx, q)
 	}
-	opening, err := e.config.Controller.Confirm(ctx, &wire.ConfirmRequest{
-		Volume: string(e.id), Node: e.config.Node, Endpoint: e.config.Endpoint, Journal: r.Journal, Reader: reader,
-	})
-	if status.Code(err) == codes.DataLoss || err == nil && !reader && !r.Epoch.IsZero() && r.Epoch != opening.Epoch.Ident() {
+	opening, err := e.confirm(ctx, r)
+	if status.Code(err) == codes.DataLoss || err == nil && !r.Reader && !r.Epoch.IsZero() && r.Epoch != opening.Epoch.Ident() {
 		return nil, errors.Join(errLost, e.abandon(ctx, r))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if reader && r.Stage == open {
+	if err := e.keep(opening.Account, q.Secrets); err != nil {
+		return nil, err
+	}
+	if r.Reader && r.Stage == open {
 		if same, err := e.reads(opening.Head); err != nil {
 			return nil, err
 		} else if !same { // it was written elsewhere since
 			if err := e.discard(ctx, r); err != nil {
 				return nil, err
 			}
-			return e.attach(ctx, reader)
+			return e.attach(ctx, q)
 		}
 	}
 	if r.Stage == confirming {
@@ -114,7 +115,7 @@ func (e *export) attach(ctx context.Context, reader bool) (*wire.Attachment, err
 
 // open turns the controller's answer into a record and an empty journal.
 func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) error {
-	r.Epoch, r.Container, r.Size = opening.Epoch.Ident(), opening.Container, opening.Size
+	r.Epoch, r.Container, r.Account, r.Size = opening.Epoch.Ident(), opening.Container, opening.Account, opening.Size
 	if r.Reader { // what an earlier attempt has made may be of another root
 		r.Epoch = newScratch()
 		if err := os.RemoveAll(e.folder.journal(r)); err != nil {
@@ -136,7 +137,11 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 		return err
 	}
 	if from != nil {
-		object, err := e.config.Store.Get(ctx, from.Container, refOf(from).Name(), swift.GetOptions{})
+		store, err := e.store(ctx, r)
+		if err != nil {
+			return err
+		}
+		object, err := store.Get(ctx, from.Container, refOf(from).Name(), swift.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -236,6 +241,10 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 	if err != nil {
 		return nil, err
 	}
+	store, err := e.store(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	j, err := delta.Open(e.journalConfig(r, parameters), delta.Identity{Volume: e.id, Epoch: r.Epoch})
 	if err != nil {
 		return nil, err
@@ -243,7 +252,7 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 	e.apply(parameters.Mutable)
 	v, err := volume.Open(ctx, volume.Config{
 		Journal:      j,
-		Store:        throttled{e.config.Store, e.limits.uploads},
+		Store:        throttled{store, e.limits.uploads},
 		Container:    r.Container,
 		Head:         root,
 		Size:         r.Size,

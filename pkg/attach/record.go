@@ -45,7 +45,8 @@ type record struct {
 	Reader     bool              `json:"reader,omitempty"` // the journal is a scratch journal
 	Epoch      ident.Epoch       `json:"epoch,omitzero"`   // a reader's names its scratch journal only
 	Container  string            `json:"container,omitempty"`
-	Size       int64             `json:"size,omitempty"` // bytes, as the authority said last
+	Account    string            `json:"account,omitempty"` // of Swift; its secrets are elsewhere
+	Size       int64             `json:"size,omitempty"`    // bytes, as the authority said last
 	Parameters map[string]string `json:"parameters,omitempty"`
 	CHAPUser   string            `json:"chapUser,omitempty"`
 	CHAPSecret string            `json:"chapSecret,omitempty"`

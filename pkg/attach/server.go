@@ -31,7 +31,7 @@ func (x *Exports) Register(s grpc.ServiceRegistrar) { wire.RegisterExportsServer
 func (x *Exports) Attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attachment, error) {
 	var a *wire.Attachment
 	err := x.change("attach", q.Volume, func(e *export) (err error) {
-		a, err = e.attach(ctx, q.Reader)
+		a, err = e.attach(ctx, q)
 		return err
 	})
 	return a, err

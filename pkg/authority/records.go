@@ -10,10 +10,13 @@ import (
 
 // Volume is what the authority knows of a volume. Its key is its ID.
 type Volume struct {
-	ID         ident.Volume      `json:"id"`
-	Name       string            `json:"name"`      // the CSI name it was created under
-	Container  string            `json:"container"` // in Swift
-	Size       int64             `json:"size"`      // bytes; only grows
+	ID        ident.Volume `json:"id"`
+	Name      string       `json:"name"`      // the CSI name it was created under
+	Container string       `json:"container"` // in Swift
+	// Account names the Swift account that the container is in; "" is the
+	// controller's own. Nothing of it is secret.
+	Account    string            `json:"account,omitempty"`
+	Size       int64             `json:"size"` // bytes; only grows
 	Parameters map[string]string `json:"parameters,omitempty"`
 	// Mutable are the parameters of its VolumeAttributesClass; they come before
 	// those of the same names in Parameters.

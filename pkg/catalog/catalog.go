@@ -42,6 +42,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -51,6 +52,8 @@ import (
 type Config struct {
 	Authority authority.Authority
 	Store     swift.Store
+	// Accounts are those that volumes may be in; nil: only that of Store.
+	Accounts *accounts.Accounts
 	// Prefix begins the name of every container: <prefix><volume id>.
 	Prefix string
 	// Cluster owns the containers; those of another cluster are refused.
@@ -104,6 +107,7 @@ type Catalog struct {
 	claims    authority.Table[authority.Claim]
 	pins      authority.Table[authority.Pin]
 	store     swift.Store
+	accountOf sync.Map // of volumes that were looked up: names by id
 	busy      busy
 }
 
@@ -125,10 +129,37 @@ func New(config Config) *Catalog {
 		config.Now = time.Now
 	}
 	a := config.Authority
-	return &Catalog{
+	c := &Catalog{
 		config: config, store: config.Store,
 		volumes: a.Volumes(), snapshots: a.Snapshots(), claims: a.Claims(), pins: a.Pins(),
 	}
+	if config.Accounts != nil {
+		c.store = config.Accounts.Route(c.account)
+	}
+	return c
+}
+
+// Store returns the store that reaches every volume's container.
+func (c *Catalog) Store() swift.Store { return c.store }
+
+// account names the account of a container. A volume without a record has left
+// nothing in any.
+func (c *Catalog) account(ctx context.Context, container string) (string, error) {
+	id, err := c.owner(container)
+	if err != nil {
+		return accounts.Own, nil // not ours: the request will say so
+	}
+	if name, known := c.accountOf.Load(id); known {
+		return name.(string), nil
+	}
+	v, _, err := c.volumes.Get(ctx, string(id))
+	switch {
+	case errors.Is(err, authority.ErrNotFound):
+		return accounts.Own, nil
+	case err == nil:
+		c.accountOf.Store(id, v.Account) // for the volume's life
+	}
+	return v.Account, err
 }
 
 // container names the container of a volume.

@@ -28,6 +28,7 @@ type Opening struct {
 	Head       *authority.Root // nil: blank
 	Size       int64           // bytes
 	Parameters map[string]string
+	Account    string // that Container and what its root names are in
 }
 
 // Confirm gives the epoch of a journal (R5): the same for the same journal, a
@@ -76,7 +77,7 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	if err := c.putOnce(ctx, v.Container, chunks.EpochName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
 		return Opening{}, err
 	}
-	return Opening{Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size, Parameters: Parameters(v)}, nil
+	return Opening{Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size, Parameters: Parameters(v), Account: v.Account}, nil
 }
 
 // boundTo reports as ErrInUse that a volume is not published to a node to be

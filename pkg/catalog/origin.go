@@ -34,17 +34,25 @@ func (c *Catalog) origin(ctx context.Context, o authority.Origin) (v authority.V
 }
 
 // newOrigin is the record of a source for a child that is asked for now, and the
-// source's size; nil and 0 where there is no source.
-func (c *Catalog) newOrigin(ctx context.Context, source *authority.Origin) (*authority.Origin, int64, error) {
-	if source == nil {
+// source's size; nil and 0 where there is no source. A child in another account
+// than its source could not read it.
+func (c *Catalog) newOrigin(ctx context.Context, spec VolumeSpec) (*authority.Origin, int64, error) {
+	if spec.Source == nil {
 		return nil, 0, nil
 	}
-	o := authority.Origin{Volume: source.Volume, Snapshot: source.Snapshot}
+	o := authority.Origin{Volume: spec.Source.Volume, Snapshot: spec.Source.Snapshot}
 	v, s, err := c.origin(ctx, o)
+	if err != nil {
+		return nil, 0, err
+	}
 	if o.Volume != "" {
 		o.Since = since(v)
 	}
-	return &o, max(v.Size, s.Size), err // one of them is zero
+	account, err := c.account(ctx, v.Container+s.Container) // one of them is empty
+	if err == nil && account != spec.Account {
+		err = fmt.Errorf("%w: the source is in another Swift account", ErrInvalid)
+	}
+	return &o, max(v.Size, s.Size), err
 }
 
 // inherit gives a volume that is being created its origin's root: it pins the

@@ -23,6 +23,7 @@ type VolumeSpec struct {
 	Source     *authority.Origin
 	Parameters map[string]string
 	Mutable    map[string]string // those of a VolumeAttributesClass
+	Account    string            // that the volume is to be in; "": that of Config.Store
 }
 
 // CreateVolume makes a volume, or finds the one that the same spec made before.
@@ -89,14 +90,14 @@ func (c *Catalog) plan(ctx context.Context, spec VolumeSpec, state authority.Sta
 	}
 	live := func(v authority.Volume) bool { return v.State != authority.Deleted }
 	v, err := named(ctx, c, volumeNames, spec.Name, c.volumes, live, func() (string, authority.Volume, error) {
-		origin, least, err := c.newOrigin(ctx, spec.Source)
+		origin, least, err := c.newOrigin(ctx, spec)
 		if err != nil {
 			return "", authority.Volume{}, err
 		}
 		size, err := sizeFor(spec, least)
 		id := ident.NewVolume()
 		return string(id), authority.Volume{
-			ID: id, Name: spec.Name, Container: c.container(id), Size: size, Origin: origin,
+			ID: id, Name: spec.Name, Container: c.container(id), Account: spec.Account, Size: size, Origin: origin,
 			Parameters: maps.Clone(spec.Parameters), Mutable: maps.Clone(spec.Mutable), Created: c.now(), State: state,
 		}, err
 	})
@@ -123,6 +124,8 @@ func satisfies(v authority.Volume, spec VolumeSpec, state authority.State) error
 		return fmt.Errorf("%w: volume %s has %d bytes", ErrConflict, v.ID, v.Size)
 	case origin.Volume != source.Volume || origin.Snapshot != source.Snapshot:
 		return fmt.Errorf("%w: volume %s has another source", ErrConflict, v.ID)
+	case v.Account != spec.Account:
+		return fmt.Errorf("%w: volume %s is in another Swift account", ErrConflict, v.ID)
 	case !maps.Equal(v.Parameters, spec.Parameters) || !maps.Equal(v.Mutable, spec.Mutable):
 		return fmt.Errorf("%w: volume %s has other parameters", ErrConflict, v.ID)
 	}

@@ -45,10 +45,11 @@ type Cluster interface {
 
 // ControllerConfig is what the controller service stands on.
 type ControllerConfig struct {
-	Catalog Catalog
-	Cluster Cluster
-	Account Account
-	Exports Exports
+	Catalog  Catalog
+	Cluster  Cluster
+	Account  Account
+	Accounts Accounts
+	Exports  Exports
 }
 
 // Controller is the CSI controller service.
@@ -77,6 +78,9 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	if err != nil {
 		return nil, err
 	}
+	if spec.Account, err = c.account(r.GetSecrets()); err != nil {
+		return nil, err
+	}
 	v, err := c.config.Catalog.CreateVolume(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -87,6 +91,28 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 		VolumeContext: volumeContext,
 		ContentSource: r.GetVolumeContentSource(),
 	}}, nil
+}
+
+// account takes in the secrets of a request and names their Swift account.
+func (c *Controller) account(secrets map[string]string) (string, error) {
+	name, err := c.config.Accounts.Add(secrets)
+	if err != nil {
+		return "", invalid("secrets", "%v", err)
+	}
+	return name, nil
+}
+
+// checkAccount refuses secrets of another account than the volume's; those of its
+// own replace what was known before.
+func (c *Controller) checkAccount(v authority.Volume, secrets map[string]string) error {
+	if len(secrets) == 0 {
+		return nil
+	}
+	name, err := c.account(secrets)
+	if err == nil && name != v.Account {
+		err = invalid("secrets", "are of another Swift account than the volume")
+	}
+	return err
 }
 
 // volumeSpec takes in a request for a volume and gives it its volume context.

@@ -16,14 +16,24 @@ type Epochs interface {
 	Closed(ctx context.Context, r catalog.Report) error
 }
 
+// Accounts takes in and hands out the credentials of Swift accounts; see
+// [accounts.Accounts].
+type Accounts interface {
+	Add(secrets map[string]string) (name string, err error)
+	Secrets(name string) (map[string]string, error)
+}
+
 // Openings answers the export processes: it is the catalog over the wire.
 type Openings struct {
 	wire.UnimplementedOpeningsServer
-	epochs Epochs
+	epochs   Epochs
+	accounts Accounts
 }
 
 // NewOpenings returns the service.
-func NewOpenings(epochs Epochs) *Openings { return &Openings{epochs: epochs} }
+func NewOpenings(epochs Epochs, accounts Accounts) *Openings {
+	return &Openings{epochs: epochs, accounts: accounts}
+}
 
 // Register adds the service to a server.
 func (o *Openings) Register(s grpc.ServiceRegistrar) { wire.RegisterOpeningsServer(s, o) }
@@ -48,12 +58,18 @@ func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.O
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := o.accounts.Secrets(opening.Account)
+	if err != nil {
+		return nil, err
+	}
 	return &wire.Opening{
 		Epoch:      wire.FromEpoch(opening.Epoch),
 		Container:  opening.Container,
 		Head:       wire.FromRoot(opening.Head),
 		Size:       opening.Size,
 		Parameters: opening.Parameters,
+		Account:    opening.Account,
+		Secrets:    secrets,
 	}, nil
 }
 

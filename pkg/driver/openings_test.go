@@ -38,16 +38,22 @@ func (e *epochs) Closed(_ context.Context, r catalog.Report) error {
 	return e.err
 }
 
+// vault has the secrets of some accounts.
+type vault map[string]map[string]string
+
+func (v vault) Secrets(name string) (map[string]string, error) { return v[name], nil }
+func (v vault) Add(map[string]string) (string, error)          { return "", errTest }
+
 func newOpenings(t *testing.T) (*epochs, wire.OpeningsClient) {
 	e := &epochs{}
 	r := &rig{t: t, dir: t.TempDir(), log: &output{}}
-	return e, wire.NewOpeningsClient(r.serve("openings", driver.NewOpenings(e).Register))
+	return e, wire.NewOpeningsClient(r.serve("openings", driver.NewOpenings(e, vault{"a": {"ST_KEY": "k"}}).Register))
 }
 
 func TestOpeningsCarryEverything(t *testing.T) {
 	e, client := newOpenings(t)
 	root := &authority.Root{Container: "c", Epoch: ident.NewEpoch(3), Generation: 7, Hash: authority.Hash{1, 2, 3}}
-	e.opening = catalog.Opening{Epoch: ident.NewEpoch(4), Container: "d", Head: root, Size: gib, Parameters: map[string]string{"rpo": "5s"}}
+	e.opening = catalog.Opening{Epoch: ident.NewEpoch(4), Container: "d", Head: root, Size: gib, Parameters: map[string]string{"rpo": "5s"}, Account: "a"}
 	v := ident.NewVolume()
 
 	opening, err := client.Confirm(t.Context(), &wire.ConfirmRequest{Volume: string(v), Node: nodeName, Endpoint: "unix:///x", Journal: "j"})
@@ -59,7 +65,8 @@ func TestOpeningsCarryEverything(t *testing.T) {
 	}
 	head, err := opening.GetHead().Record()
 	if err != nil || *head != *root || opening.GetEpoch().Ident() != e.opening.Epoch || opening.GetSize() != gib ||
-		opening.GetContainer() != "d" || opening.GetParameters()["rpo"] != "5s" {
+		opening.GetContainer() != "d" || opening.GetParameters()["rpo"] != "5s" ||
+		opening.GetAccount() != "a" || opening.GetSecrets()["ST_KEY"] != "k" {
 		t.Errorf("opening %v, %v", opening, err)
 	}
 

@@ -29,7 +29,11 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.config.Catalog.GetVolume(ctx, id); err != nil {
+	v, err := c.config.Catalog.GetVolume(ctx, id)
+	if err == nil {
+		err = c.checkAccount(v, r.GetSecrets())
+	}
+	if err != nil {
 		return nil, err
 	}
 	if known, err := c.config.Cluster.Known(ctx, node); err != nil {

@@ -16,12 +16,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver/drivertest"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift/embedded"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
@@ -37,6 +39,7 @@ type rig struct {
 	t          testing.TB
 	dir        string
 	log        *output
+	store      swift.Store
 	catalog    *catalog.Catalog
 	cluster    *cluster
 	machine    *drivertest.Host
@@ -58,18 +61,20 @@ func newRig(t testing.TB) *rig {
 	}
 	r := &rig{
 		t: t, dir: dir, log: &output{}, cluster: &cluster{}, account: &account{}, machine: drivertest.NewHost(),
-		catalog: catalog.New(catalog.Config{
-			Authority: records, Store: swifttest.NewStore(t), Prefix: "test-", Cluster: "test", Nodes: driver.Nodes{}, SearchPause: time.Millisecond,
-		}),
+		store: swifttest.NewStore(t),
 	}
+	all := accounts.New(r.store, accounts.Directory(filepath.Join(dir, "accounts")), swift.Options{})
+	r.catalog = catalog.New(catalog.Config{
+		Authority: records, Store: r.store, Accounts: all, Prefix: "test-", Cluster: "test", Nodes: driver.Nodes{}, SearchPause: time.Millisecond,
+	})
 	identity := &driver.Identity{Version: "1.2.3"}
 	r.exports = &drivertest.Exports{Node: nodeName}
 	r.controllerConn = r.serve("controller",
 		identity.Register,
 		driver.NewController(driver.ControllerConfig{
-			Catalog: r.catalog, Cluster: r.cluster, Account: r.account, Exports: r.exports,
+			Catalog: r.catalog, Cluster: r.cluster, Account: r.account, Accounts: all, Exports: r.exports,
 		}).Register,
-		driver.NewOpenings(r.catalog).Register,
+		driver.NewOpenings(r.catalog, all).Register,
 	)
 	r.exports.Openings = wire.NewOpeningsClient(r.controllerConn)
 	r.nodeConn = r.serve("node", identity.Register, driver.NewNode(driver.NodeConfig{
@@ -157,6 +162,13 @@ func (r *rig) mount(id, target string, c *csi.VolumeCapability, readOnly bool) e
 func (r *rig) unmount(id, target string) error {
 	_, err := r.node.NodeUnpublishVolume(r.t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: r.path(target)})
 	return err
+}
+
+// otherAccount starts another Swift and returns the secrets of its account.
+func (r *rig) otherAccount() map[string]string {
+	r.t.Helper()
+	_, server := swifttest.NewServer(r.t, embedded.Options{NoSync: true})
+	return map[string]string{"ST_AUTH": server.URL, "ST_USER": server.User(), "ST_KEY": server.Key()}
 }
 
 func createRequest(name string) *csi.CreateVolumeRequest {

@@ -85,8 +85,8 @@ func TestSecondCallIsAborted(t *testing.T) {
 // Nothing secret is logged: neither what requests carry nor what we make.
 func TestLogHasNoSecrets(t *testing.T) {
 	r := newRig(t)
-	const secret = "hunter2-hunter2"
-	secrets := map[string]string{"key": secret}
+	secrets := r.otherAccount()
+	secret := secrets["ST_KEY"]
 	q := createRequest("one")
 	q.Secrets = secrets
 	answer, err := r.controller.CreateVolume(t.Context(), q)
@@ -100,6 +100,11 @@ func TestLogHasNoSecrets(t *testing.T) {
 	}
 	q.Parameters = map[string]string{"color": "blue"}
 	if _, err := r.controller.CreateVolume(t.Context(), q); err == nil || strings.Contains(err.Error(), secret) {
+		t.Errorf("error %v", err)
+	}
+	wrong := createRequest("two")
+	wrong.Secrets = map[string]string{"ST_AUTH": "not a URL", "ST_USER": "user", "ST_KEY": secret}
+	if _, err := r.controller.CreateVolume(t.Context(), wrong); err == nil || strings.Contains(err.Error(), secret) {
 		t.Errorf("error %v", err)
 	}
 	log := r.log.String()

@@ -25,7 +25,7 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{Volume: string(s.volume), Reader: s.use.readOnly})
+	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{Volume: string(s.volume), Reader: s.use.readOnly, Secrets: r.GetSecrets()})
 	if err != nil {
 		return nil, fmt.Errorf("attach: %w", err)
 	}

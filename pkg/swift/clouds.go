@@ -31,10 +31,8 @@ func LoadCredentials(file, cloud string) (Credentials, error) {
 		cred, err = fromFile(file, cloud)
 	case cloud != "" || os.Getenv("OS_CLIENT_CONFIG_FILE") != "":
 		cred, err = fromFile(findFile(), cloud)
-	case os.Getenv("ST_AUTH") != "":
-		cred = Credentials{Version: 1, AuthURL: os.Getenv("ST_AUTH"), User: os.Getenv("ST_USER"), Key: os.Getenv("ST_KEY")}
-	case os.Getenv("OS_AUTH_URL") != "":
-		cred, err = fromEnvironment().credentials()
+	case os.Getenv("ST_AUTH") != "", os.Getenv("OS_AUTH_URL") != "":
+		cred, err = fromVariables(os.Getenv)
 	default:
 		err = errors.New("none given: name a clouds.yaml, or set OS_CLOUD, OS_AUTH_URL …, or ST_AUTH, ST_USER and ST_KEY")
 	}
@@ -117,13 +115,43 @@ type cloud struct {
 	} `json:"auth"`
 }
 
-// fromEnvironment reads the variables of an OpenStack rc file.
-func fromEnvironment() cloud {
+// ParseCredentials takes in the secrets of a CSI request, which have the names of
+// the variables in 3 and 4 above, except OS_CACERT: no request names our files.
+// Its errors name keys and no values.
+func ParseCredentials(secrets map[string]string) (Credentials, error) {
+	asked := map[string]bool{}
+	cred, err := fromVariables(func(name string) string {
+		asked[name] = name != caVariable
+		if name == caVariable {
+			return ""
+		}
+		return secrets[name]
+	})
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		if !asked[name] {
+			return Credentials{}, fmt.Errorf("credentials of the object store: %.64q is not the name of a credential", name)
+		}
+	}
+	if err == nil {
+		err = cred.check()
+	}
+	if err != nil {
+		return Credentials{}, fmt.Errorf("credentials of the object store: %w", err)
+	}
+	return cred, nil
+}
+
+const caVariable = "OS_CACERT"
+
+// fromVariables reads the variables of Swift's version 1, or else those of an
+// OpenStack rc file.
+func fromVariables(get func(string) string) (Credentials, error) {
+	old := Credentials{Version: 1, AuthURL: get("ST_AUTH"), User: get("ST_USER"), Key: get("ST_KEY")}
 	c := cloud{
-		AuthType:  os.Getenv("OS_AUTH_TYPE"),
-		Region:    os.Getenv("OS_REGION_NAME"),
-		Interface: firstOf(os.Getenv("OS_INTERFACE"), os.Getenv("OS_ENDPOINT_TYPE")),
-		CAFile:    os.Getenv("OS_CACERT"),
+		AuthType:  get("OS_AUTH_TYPE"),
+		Region:    get("OS_REGION_NAME"),
+		Interface: firstOf(get("OS_INTERFACE"), get("OS_ENDPOINT_TYPE")),
+		CAFile:    get(caVariable),
 	}
 	a := &c.Auth
 	for name, field := range map[string]*string{
@@ -135,9 +163,12 @@ func fromEnvironment() cloud {
 		"OS_APPLICATION_CREDENTIAL_NAME":   &a.AppName,
 		"OS_APPLICATION_CREDENTIAL_SECRET": &a.AppSecret,
 	} {
-		*field = os.Getenv(name)
+		*field = get(name)
 	}
-	return c
+	if old.AuthURL != "" {
+		return old, nil
+	}
+	return c.credentials()
 }
 
 func (c cloud) credentials() (Credentials, error) {

@@ -1,6 +1,8 @@
 package swift
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +51,16 @@ func (c Credentials) GoString() string { return c.String() }
 
 // LogValue implements [slog.LogValuer].
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// Account names the account that the credentials are for, in 32 hexadecimal digits
+// that hold nothing secret: where one logs in and as whom. It stays the same when
+// the secret changes.
+func (c Credentials) Account() string {
+	c.Key, c.AppSecret, c.CAFile, c.Insecure = "", "", "", false
+	type fields Credentials // without the methods that hide some
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", fields(c)))
+	return hex.EncodeToString(sum[:16])
+}
 
 // check finds what is missing before anybody asks the network.
 func (c Credentials) check() error {

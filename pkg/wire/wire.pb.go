@@ -259,7 +259,8 @@ type AttachRequest struct {
 	Volume string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
 	// The volume is only read: what recovery writes goes to a private scratch
 	// journal and no further. It is attached anew if it was attached otherwise.
-	Reader        bool `protobuf:"varint,2,opt,name=reader,proto3" json:"reader,omitempty"`
+	Reader        bool              `protobuf:"varint,2,opt,name=reader,proto3" json:"reader,omitempty"`
+	Secrets       map[string]string `protobuf:"bytes,3,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the volume's Swift account, if the caller has them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +307,13 @@ func (x *AttachRequest) GetReader() bool {
 		return x.Reader
 	}
 	return false
+}
+
+func (x *AttachRequest) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 type Attachment struct {
@@ -1216,6 +1224,8 @@ type Opening struct {
 	Head          *Root                  `protobuf:"bytes,3,opt,name=head,proto3" json:"head,omitempty"` // a reader's is pinned for it; absent: the volume has never been written
 	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	Parameters    map[string]string      `protobuf:"bytes,5,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the storage class, as modified since
+	Account       string                 `protobuf:"bytes,6,opt,name=account,proto3" json:"account,omitempty"`                                                                                 // of Swift, by a name that is not secret; empty: the node's own
+	Secrets       map[string]string      `protobuf:"bytes,7,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`       // with which one logs in to account
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1281,6 +1291,20 @@ func (x *Opening) GetSize() int64 {
 func (x *Opening) GetParameters() map[string]string {
 	if x != nil {
 		return x.Parameters
+	}
+	return nil
+}
+
+func (x *Opening) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Opening) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
 	}
 	return nil
 }
@@ -1508,10 +1532,14 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x12\n" +
-	"\x04hash\x18\x04 \x01(\fR\x04hash\"?\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\"\xc5\x01\n" +
 	"\rAttachRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
-	"\x06reader\x18\x02 \x01(\bR\x06reader\"\xef\x01\n" +
+	"\x06reader\x18\x02 \x01(\bR\x06reader\x12H\n" +
+	"\asecrets\x18\x03 \x03(\v2..swiftblock.wire.v1.AttachRequest.SecretsEntryR\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xef\x01\n" +
 	"\n" +
 	"Attachment\x12\x16\n" +
 	"\x06portal\x18\x01 \x01(\tR\x06portal\x12\x10\n" +
@@ -1574,7 +1602,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x18\n" +
 	"\ajournal\x18\x04 \x01(\tR\ajournal\x12\x16\n" +
-	"\x06reader\x18\x05 \x01(\bR\x06reader\"\xa6\x02\n" +
+	"\x06reader\x18\x05 \x01(\bR\x06reader\"\xc0\x03\n" +
 	"\aOpening\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\x12\x1c\n" +
 	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12,\n" +
@@ -1582,8 +1610,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12K\n" +
 	"\n" +
 	"parameters\x18\x05 \x03(\v2+.swiftblock.wire.v1.Opening.ParametersEntryR\n" +
-	"parameters\x1a=\n" +
+	"parameters\x12\x18\n" +
+	"\aaccount\x18\x06 \x01(\tR\aaccount\x12B\n" +
+	"\asecrets\x18\a \x03(\v2(.swiftblock.wire.v1.Opening.SecretsEntryR\asecrets\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
 	"\rClosedRequest\x12\x16\n" +
@@ -1634,7 +1667,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_wire_proto_goTypes = []any{
 	(Formatted)(0),               // 0: swiftblock.wire.v1.Formatted
 	(Severity)(0),                // 1: swiftblock.wire.v1.Severity
@@ -1663,50 +1696,54 @@ var file_wire_proto_goTypes = []any{
 	(*ClosedResponse)(nil),       // 24: swiftblock.wire.v1.ClosedResponse
 	(*PublishedRequest)(nil),     // 25: swiftblock.wire.v1.PublishedRequest
 	(*PublishedResponse)(nil),    // 26: swiftblock.wire.v1.PublishedResponse
-	nil,                          // 27: swiftblock.wire.v1.ModifyRequest.ParametersEntry
-	nil,                          // 28: swiftblock.wire.v1.Opening.ParametersEntry
+	nil,                          // 27: swiftblock.wire.v1.AttachRequest.SecretsEntry
+	nil,                          // 28: swiftblock.wire.v1.ModifyRequest.ParametersEntry
+	nil,                          // 29: swiftblock.wire.v1.Opening.ParametersEntry
+	nil,                          // 30: swiftblock.wire.v1.Opening.SecretsEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	2,  // 0: swiftblock.wire.v1.Root.epoch:type_name -> swiftblock.wire.v1.Epoch
-	0,  // 1: swiftblock.wire.v1.Attachment.formatted:type_name -> swiftblock.wire.v1.Formatted
-	3,  // 2: swiftblock.wire.v1.SealResponse.root:type_name -> swiftblock.wire.v1.Root
-	0,  // 3: swiftblock.wire.v1.SetFormattedRequest.formatted:type_name -> swiftblock.wire.v1.Formatted
-	27, // 4: swiftblock.wire.v1.ModifyRequest.parameters:type_name -> swiftblock.wire.v1.ModifyRequest.ParametersEntry
-	1,  // 5: swiftblock.wire.v1.Condition.severity:type_name -> swiftblock.wire.v1.Severity
-	2,  // 6: swiftblock.wire.v1.StatusResponse.epoch:type_name -> swiftblock.wire.v1.Epoch
-	19, // 7: swiftblock.wire.v1.StatusResponse.conditions:type_name -> swiftblock.wire.v1.Condition
-	2,  // 8: swiftblock.wire.v1.Opening.epoch:type_name -> swiftblock.wire.v1.Epoch
-	3,  // 9: swiftblock.wire.v1.Opening.head:type_name -> swiftblock.wire.v1.Root
-	28, // 10: swiftblock.wire.v1.Opening.parameters:type_name -> swiftblock.wire.v1.Opening.ParametersEntry
-	3,  // 11: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
-	3,  // 12: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
-	4,  // 13: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
-	6,  // 14: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
-	8,  // 15: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
-	10, // 16: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
-	12, // 17: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
-	14, // 18: swiftblock.wire.v1.Exports.Modify:input_type -> swiftblock.wire.v1.ModifyRequest
-	18, // 19: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
-	16, // 20: swiftblock.wire.v1.Exports.Room:input_type -> swiftblock.wire.v1.RoomRequest
-	21, // 21: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
-	23, // 22: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
-	25, // 23: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
-	5,  // 24: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
-	7,  // 25: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
-	9,  // 26: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
-	11, // 27: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
-	13, // 28: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
-	15, // 29: swiftblock.wire.v1.Exports.Modify:output_type -> swiftblock.wire.v1.ModifyResponse
-	20, // 30: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
-	17, // 31: swiftblock.wire.v1.Exports.Room:output_type -> swiftblock.wire.v1.RoomResponse
-	22, // 32: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
-	24, // 33: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
-	26, // 34: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
-	24, // [24:35] is the sub-list for method output_type
-	13, // [13:24] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	27, // 1: swiftblock.wire.v1.AttachRequest.secrets:type_name -> swiftblock.wire.v1.AttachRequest.SecretsEntry
+	0,  // 2: swiftblock.wire.v1.Attachment.formatted:type_name -> swiftblock.wire.v1.Formatted
+	3,  // 3: swiftblock.wire.v1.SealResponse.root:type_name -> swiftblock.wire.v1.Root
+	0,  // 4: swiftblock.wire.v1.SetFormattedRequest.formatted:type_name -> swiftblock.wire.v1.Formatted
+	28, // 5: swiftblock.wire.v1.ModifyRequest.parameters:type_name -> swiftblock.wire.v1.ModifyRequest.ParametersEntry
+	1,  // 6: swiftblock.wire.v1.Condition.severity:type_name -> swiftblock.wire.v1.Severity
+	2,  // 7: swiftblock.wire.v1.StatusResponse.epoch:type_name -> swiftblock.wire.v1.Epoch
+	19, // 8: swiftblock.wire.v1.StatusResponse.conditions:type_name -> swiftblock.wire.v1.Condition
+	2,  // 9: swiftblock.wire.v1.Opening.epoch:type_name -> swiftblock.wire.v1.Epoch
+	3,  // 10: swiftblock.wire.v1.Opening.head:type_name -> swiftblock.wire.v1.Root
+	29, // 11: swiftblock.wire.v1.Opening.parameters:type_name -> swiftblock.wire.v1.Opening.ParametersEntry
+	30, // 12: swiftblock.wire.v1.Opening.secrets:type_name -> swiftblock.wire.v1.Opening.SecretsEntry
+	3,  // 13: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
+	3,  // 14: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
+	4,  // 15: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
+	6,  // 16: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
+	8,  // 17: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
+	10, // 18: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
+	12, // 19: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
+	14, // 20: swiftblock.wire.v1.Exports.Modify:input_type -> swiftblock.wire.v1.ModifyRequest
+	18, // 21: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
+	16, // 22: swiftblock.wire.v1.Exports.Room:input_type -> swiftblock.wire.v1.RoomRequest
+	21, // 23: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
+	23, // 24: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
+	25, // 25: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
+	5,  // 26: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
+	7,  // 27: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
+	9,  // 28: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
+	11, // 29: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
+	13, // 30: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
+	15, // 31: swiftblock.wire.v1.Exports.Modify:output_type -> swiftblock.wire.v1.ModifyResponse
+	20, // 32: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
+	17, // 33: swiftblock.wire.v1.Exports.Room:output_type -> swiftblock.wire.v1.RoomResponse
+	22, // 34: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
+	24, // 35: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
+	26, // 36: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
+	26, // [26:37] is the sub-list for method output_type
+	15, // [15:26] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1720,7 +1757,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

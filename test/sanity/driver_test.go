@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
@@ -32,9 +33,11 @@ func start(t *testing.T) (controller, node string) {
 		t.Fatal(err)
 	}
 	store := openStore(t, filepath.Join(dir, "swift"))
+	all := accounts.New(store, accounts.Directory(filepath.Join(dir, "accounts")), swift.Options{})
 	volumes := catalog.New(catalog.Config{
 		Authority: records,
 		Store:     store,
+		Accounts:  all,
 		Prefix:    "sanity-",
 		Cluster:   "sanity",
 		Nodes:     driver.Nodes{},
@@ -42,8 +45,10 @@ func start(t *testing.T) (controller, node string) {
 	exports := &drivertest.Exports{Node: nodeName}
 	serve(t, controller,
 		(&driver.Identity{Version: "sanity"}).Register,
-		driver.NewController(driver.ControllerConfig{Catalog: volumes, Cluster: oneNode{}, Account: store, Exports: exports}).Register,
-		driver.NewOpenings(volumes).Register,
+		driver.NewController(driver.ControllerConfig{
+			Catalog: volumes, Cluster: oneNode{}, Account: store, Accounts: all, Exports: exports,
+		}).Register,
+		driver.NewOpenings(volumes, all).Register,
 	)
 
 	exports.Openings = wire.NewOpeningsClient(dial(t, controller))

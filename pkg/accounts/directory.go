@@ -1,0 +1,68 @@
+package accounts
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+)
+
+// Directory is a [Vault] of one file per account, readable by the owner only.
+type Directory string
+
+var wellFormed = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+func (d Directory) path(name string) (string, error) {
+	if !wellFormed.MatchString(name) {
+		return "", fmt.Errorf("%.64q is the name of no account", name)
+	}
+	return filepath.Join(string(d), name), nil
+}
+
+// Load implements [Vault].
+func (d Directory) Load(name string) (map[string]string, error) {
+	path, err := d.path(name)
+	if err != nil {
+		return nil, err
+	}
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var secrets map[string]string
+	if json.Unmarshal(body, &secrets) != nil { // the error would quote the file
+		return nil, fmt.Errorf("%s is damaged", path)
+	}
+	return secrets, nil
+}
+
+// Save implements [Vault]. After a crash the file is the old one or the new one.
+func (d Directory) Save(name string, secrets map[string]string) (err error) {
+	path, err := d.path(name)
+	if err != nil {
+		return err
+	}
+	if old, err := d.Load(name); err == nil && maps.Equal(old, secrets) {
+		return nil
+	}
+	body, err := json.Marshal(secrets)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(string(d), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails after the rename, as it should
+	_, err = f.Write(body)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
