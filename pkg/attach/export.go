@@ -224,7 +224,7 @@ func (e *export) serve(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	unit := target.LUN{Number: lunNumber, Volume: string(e.id), Device: lun{v, e.limits}}
+	unit := target.LUN{Number: lunNumber, Volume: string(e.id), Device: lun{v, e.limits}, Keeper: reservations{e.folder}}
 	if err := e.config.Portal.SetReady(r.iqn(), unit); err != nil {
 		return errors.Join(err, v.Stop())
 	}

@@ -19,7 +19,10 @@ type lun struct {
 	limits *limits
 }
 
-var _ target.Device = lun{}
+var (
+	_ target.Device = lun{}
+	_ target.Mapper = lun{}
+)
 
 func (l lun) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if err := l.limits.command(ctx, len(p)); err != nil {
@@ -49,6 +52,11 @@ func (l lun) WriteZeroes(ctx context.Context, off, n int64, fua bool) error {
 		return sense(err)
 	}
 	return sense(l.Volume.WriteZeroes(ctx, off, n, fua))
+}
+
+func (l lun) Mapped(ctx context.Context, off, n int64) (bool, int64, error) {
+	stored, length, err := l.Volume.Mapped(ctx, off, n)
+	return stored, length, sense(err)
 }
 
 // gone are the failures that end the volume on this node though no data is bad.

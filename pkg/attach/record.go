@@ -67,13 +67,15 @@ func (r *record) iqn() string {
 //
 //	record.json   the record
 //	head          the newest published root, with its bytes; absent: blank
+//	reservations  persistent reservations of the LUN that outlive a loss of power
 //	<epoch>/      the journal, see package delta
 //	scratch/      the journal of a reader
 //	lost-<epoch>/ a journal whose epoch was ended without it; kept for the administrator
 type folder string
 
-func (f folder) recordPath() string { return filepath.Join(string(f), "record.json") }
-func (f folder) headPath() string   { return filepath.Join(string(f), "head") }
+func (f folder) recordPath() string       { return filepath.Join(string(f), "record.json") }
+func (f folder) headPath() string         { return filepath.Join(string(f), "head") }
+func (f folder) reservationsPath() string { return filepath.Join(string(f), "reservations") }
 func (f folder) journal(r *record) string {
 	if r.Reader {
 		return filepath.Join(string(f), "scratch")
@@ -202,7 +204,7 @@ func (f folder) forget(r *record) error {
 			return err
 		}
 	}
-	for _, path := range []string{f.headPath(), f.recordPath()} {
+	for _, path := range []string{f.headPath(), f.reservationsPath(), f.recordPath()} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -216,6 +218,9 @@ func (f folder) forget(r *record) error {
 // setAside keeps the journal of an epoch that the authority has ended without
 // it: nobody will ever upload it, but an administrator may want to read it.
 func (f folder) setAside(r *record) error {
+	if err := os.Remove(f.reservationsPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	err := os.Rename(f.journal(r), f.lostPath(r.Epoch))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

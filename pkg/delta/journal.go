@@ -149,6 +149,20 @@ func (j *Journal) Read(ctx context.Context, p []byte, off int64) (holes []Span, 
 	return holes, j.wrap("read", err)
 }
 
+// Extents tells what Read would find of n bytes at off, without reading it: what are
+// zeros, and the holes. The rest is data.
+func (j *Journal) Extents(off, n int64) (zeros, holes []Span, err error) {
+	if err := checkRange(off, n, MaxVolume); err != nil {
+		return nil, nil, j.wrap("extents", err)
+	}
+	r, err := j.plan(off, n, func() ([]*Layer, error) { return j.stack.layers, nil })
+	if err != nil {
+		return nil, nil, j.wrap("extents", err)
+	}
+	j.unpin(r)
+	return r.zeros, r.holes, nil
+}
+
 // State returns the volume's state, as the last acknowledged record left it.
 func (j *Journal) State() State {
 	j.stack.mu.RLock()

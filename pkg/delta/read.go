@@ -66,15 +66,17 @@ func (j *Journal) read(ctx context.Context, p []byte, off int64, layers func() (
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		for _, s := range r.pins {
-			j.ring.unpin(s)
-		}
-	}()
+	defer j.unpin(r)
 	for _, z := range r.zeros {
 		clear(p[z.Off-off:][:z.Len])
 	}
 	return r.holes, fetch(r.steps, p, off)
+}
+
+func (j *Journal) unpin(r *plan) {
+	for _, s := range r.pins {
+		j.ring.unpin(s)
+	}
 }
 
 func (j *Journal) plan(off, n int64, layers func() ([]*Layer, error)) (*plan, error) {

@@ -60,8 +60,7 @@ func (d *driver) Close() error {
 	return d.server.Shutdown(ctx)
 }
 
-// RereadTargetLUNMap implements [scsi.SCSITargetDriver]; a target's LUNs do not
-// change.
+// RereadTargetLUNMap implements [scsi.SCSITargetDriver]; see [Server.AddLUN].
 func (d *driver) RereadTargetLUNMap() {}
 
 // Stats implements [scsi.SCSITargetDriver]; none are kept.

@@ -57,6 +57,7 @@ func (s *Server) login(conn net.Conn) (*session, error) {
 			ss.expCmdSN, ss.statSN = req.CmdSN(), statSN
 			ss.mu.Unlock()
 		}
+		conn.SetWriteDeadline(time.Now().Add(lastWrite)) // a refusal may come at the deadline
 		buffers := net.Buffers(response.Buffers(nil, pdu.Digests{}))
 		_, err := buffers.WriteTo(conn)
 		if reply.Status != login.Success {

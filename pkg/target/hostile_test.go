@@ -22,6 +22,7 @@ func stillServes(t *testing.T, s *Server) {
 	i := dial(t, s)
 	i.isid = 99
 	i.mustLogin()
+	i.powerOn()
 	i.mustDo(testUnitReady, 0, nil)
 }
 
@@ -183,6 +184,7 @@ func TestAbortInTheMiddleOfADataOut(t *testing.T) {
 	other := dial(t, s)
 	other.isid = 1
 	other.mustLogin()
+	other.powerOn()
 	other.manage(logicalUnitReset, pdu.NoTag)
 	if r := other.receive(); r.Opcode() != pdu.TaskResponse || r.Header[2] != functionComplete {
 		t.Fatalf("PDU %02x, response %d", byte(r.Opcode()), r.Header[2])

@@ -170,7 +170,16 @@ func connect(t testing.TB, s *Server, more ...string) *initiator {
 	t.Helper()
 	i := dial(t, s)
 	i.mustLogin(more...)
+	i.powerOn()
 	return i
+}
+
+// powerOn takes the unit attention that LUN 0 has for who has just logged in.
+func (i *initiator) powerOn() {
+	i.t.Helper()
+	if r := i.do(testUnitReady, 0, nil); r.key != 6 || r.asc != 0x2900 {
+		i.t.Fatalf("first command after the login: %v", r)
+	}
 }
 
 // reply is a PDU from the target.
@@ -384,7 +393,14 @@ var testUnitReady = make([]byte, 6)
 // manage sends a task management function, immediate, and returns its tag.
 func (i *initiator) manage(function byte, referenced uint32) uint32 {
 	i.t.Helper()
+	return i.manageLUN(0, function, referenced)
+}
+
+// manageLUN is manage for a LUN.
+func (i *initiator) manageLUN(lun uint64, function byte, referenced uint32) uint32 {
+	i.t.Helper()
 	var h pdu.Header
+	h.SetLUN(lun)
 	h.SetOpcode(pdu.TaskRequest)
 	h[0] |= 0x40
 	h.SetFlags(pdu.FlagFinal | function)

@@ -79,11 +79,12 @@ func (s *session) judge(h *pdu.Header) management {
 	function := h.Flags() & 0x7f
 	switch function {
 	case abortTask, abortTaskSet, clearTaskSet, logicalUnitReset:
-		if unit == nil {
-			return management{response: noSuchLUN}
+		if unit == nil { // a LUN that is being removed may have tasks
+			onLUN := func(t *task) bool { return t.lun == h.LUN() }
+			return management{affected: s.node.abort(onLUN), response: noSuchLUN}
 		}
 	}
-	onUnit := func(t *task) bool { return units.Find(t.lun) == unit }
+	onUnit := func(t *task) bool { return t.unit == unit }
 	switch function {
 	case abortTask:
 		tag := h.TransferTag() // at the place of the referenced task tag
@@ -113,6 +114,21 @@ func (s *session) judge(h *pdu.Header) management {
 		return management{response: cannotReassign}
 	}
 	return management{response: notSupported}
+}
+
+// cancel cancels the tasks on a unit, which are answered as not carried out, and
+// returns channels that are closed as they end.
+func (s *session) cancel(u *disk.Unit) []<-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var affected []<-chan struct{}
+	for _, t := range s.tasks {
+		if t.unit == u {
+			t.abandon()
+			affected = append(affected, t.wait())
+		}
+	}
+	return affected
 }
 
 // abort aborts the tasks that which selects and returns channels that are

@@ -22,6 +22,7 @@ type node struct {
 
 	mu       sync.Mutex
 	removed  bool
+	leaving  map[uint8]*disk.Unit    // taken out, commands may still run
 	sessions map[disk.Nexus]*session // also those that are ending
 }
 
@@ -44,6 +45,7 @@ func newNode(t Target, m *disk.Model) (*node, error) {
 		initiators: slices.Clone(t.Initiators),
 		shared:     t.Shared,
 		model:      m,
+		leaving:    map[uint8]*disk.Unit{},
 		sessions:   map[disk.Nexus]*session{},
 	}
 	if !t.NotReady {
@@ -61,13 +63,14 @@ func (n *node) open(luns []LUN) error {
 	}
 	byLUN := map[uint8]*disk.Unit{}
 	for _, l := range luns {
-		switch {
-		case byLUN[l.Number] != nil:
+		if byLUN[l.Number] != nil {
 			return fmt.Errorf("target %s: LUN %d is there twice", n.iqn, l.Number)
-		case l.Device == nil || l.Volume == "" || len(l.Volume) > maxVolume:
-			return fmt.Errorf("target %s: LUN %d needs a device, and a volume of 1 to %d bytes", n.iqn, l.Number, maxVolume)
 		}
-		byLUN[l.Number] = disk.NewUnit(l.Volume, l.Device, l.ReadOnly)
+		u, err := n.unit(l)
+		if err != nil {
+			return err
+		}
+		byLUN[l.Number] = u
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -76,6 +79,81 @@ func (n *node) open(luns []LUN) error {
 	}
 	n.units.Store(disk.NewUnits(n.model, n.iqn, byLUN))
 	return nil
+}
+
+// unit makes the unit of a LUN.
+func (n *node) unit(l LUN) (*disk.Unit, error) {
+	if l.Device == nil || l.Volume == "" || len(l.Volume) > maxVolume {
+		return nil, fmt.Errorf("target %s: LUN %d needs a device, and a volume of 1 to %d bytes", n.iqn, l.Number, maxVolume)
+	}
+	u, err := disk.NewUnit(l.Volume, l.Device, l.ReadOnly, l.Keeper)
+	if err != nil {
+		return nil, fmt.Errorf("target %s: LUN %d: %w", n.iqn, l.Number, err)
+	}
+	return u, nil
+}
+
+// addLUN gives the node, which is ready, one more unit.
+func (n *node) addLUN(l LUN) error {
+	u, err := n.unit(l)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	units := n.units.Load()
+	switch {
+	case units == nil || n.removed:
+		return fmt.Errorf("target %s is not ready: %w", n.iqn, ErrNoTarget)
+	case n.leaving[l.Number] != nil:
+		return fmt.Errorf("target %s: LUN %d is being removed: %w", n.iqn, l.Number, ErrLUNExists)
+	}
+	if err := units.Add(l.Number, u); err != nil {
+		return fmt.Errorf("target %s: LUN %d: %w", n.iqn, l.Number, err)
+	}
+	for nexus := range n.sessions {
+		u.Attach(nexus)
+	}
+	return nil
+}
+
+// removeLUN takes a unit out, cancels the commands on it and waits for their end.
+func (n *node) removeLUN(ctx context.Context, lun uint8) error {
+	u, err := n.takeOut(lun)
+	if err != nil {
+		return fmt.Errorf("target %s: LUN %d: %w", n.iqn, lun, err)
+	}
+	for _, s := range n.members() {
+		for _, done := range s.cancel(u) {
+			select {
+			case <-done:
+			case <-ctx.Done():
+				return fmt.Errorf("target %s: commands still run on LUN %d: %w", n.iqn, lun, ctx.Err())
+			}
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.leaving, lun)
+	return nil
+}
+
+// takeOut takes a unit out, or returns the one that was not left alone yet.
+func (n *node) takeOut(lun uint8) (*disk.Unit, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if u := n.leaving[lun]; u != nil {
+		return u, nil
+	}
+	units := n.units.Load()
+	if units == nil {
+		return nil, ErrNoTarget
+	}
+	u, err := units.Remove(lun)
+	if err == nil {
+		n.leaving[lun] = u
+	}
+	return u, err
 }
 
 // admits reports whether an initiator may log in by its name.
@@ -110,8 +188,8 @@ func (n *node) join(ctx context.Context, s *session) login.Status {
 			return login.Forbidden
 		case old == nil:
 			n.sessions[s.nexus] = s
-			n.mu.Unlock()
 			n.units.Load().All(func(u *disk.Unit) { u.Attach(s.nexus) })
+			n.mu.Unlock()
 			return login.Success
 		}
 		n.mu.Unlock()
@@ -149,9 +227,9 @@ func (n *node) find(tsih uint16) *session {
 
 // leave takes out a session whose commands have ended.
 func (n *node) leave(s *session) {
-	n.units.Load().All(func(u *disk.Unit) { u.Detach(s.nexus) })
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.units.Load().All(func(u *disk.Unit) { u.Detach(s.nexus) })
 	delete(n.sessions, s.nexus)
 }
 

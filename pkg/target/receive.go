@@ -206,6 +206,7 @@ func (s *session) admit(h *pdu.Header, t *task) error {
 		}
 		return nil
 	}
+	t.unit = t.units.Find(t.lun) // with the lock: session.cancel misses none
 	s.tasks[t.tag] = t
 	if t.immediate {
 		s.immediate++
@@ -219,12 +220,12 @@ func (s *session) admit(h *pdu.Header, t *task) error {
 }
 
 // dataOut takes a Data-Out (RFC 7143 §11.7). Data of tasks that are gone,
-// aborted or spoilt are dropped; data out of place spoil their task.
+// cancelled or spoilt are dropped; data out of place spoil their task.
 func (s *session) dataOut(h *pdu.Header) error {
 	n := h.DataLen()
 	s.mu.Lock()
 	t := s.tasks[h.TaskTag()]
-	if t == nil || t.aborted || t.data.spoilt {
+	if t == nil || t.ctx.Err() != nil || t.data.spoilt {
 		s.mu.Unlock()
 		return s.in.Skip()
 	}
@@ -244,7 +245,7 @@ func (s *session) dataOut(h *pdu.Header) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d.filling = false
-	if d.buffer != buffer { // the task was aborted and has finished
+	if d.buffer != buffer { // the task was cancelled and has finished
 		buffer.release()
 		return err
 	}
@@ -257,7 +258,7 @@ func (s *session) dataOut(h *pdu.Header) error {
 // arrived counts n bytes of data-out in. The session is locked.
 func (s *session) arrived(t *task, h *pdu.Header, n int) {
 	d := &t.data
-	if t.aborted {
+	if t.ctx.Err() != nil { // its worker has it already
 		return
 	}
 	d.got += n

@@ -128,7 +128,7 @@ const maxReplies = 4 * queueDepth
 // has been silent for pingInterval is pinged, and one that stays silent for as
 // long again is gone.
 func (s *session) writer() {
-	ticker := time.NewTicker(s.server.pingInterval)
+	ticker := time.NewTicker(pingInterval)
 	defer ticker.Stop()
 	var (
 		seen   uint64

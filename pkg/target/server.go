@@ -38,12 +38,11 @@ type Config struct {
 // Server serves iSCSI targets on one portal. Its methods may be called at any
 // time and together.
 type Server struct {
-	listener     net.Listener
-	log          *slog.Logger
-	model        *disk.Model
-	logins       chan struct{} // a token per connection that is logging in
-	rate         *rate.Limiter
-	pingInterval time.Duration
+	listener net.Listener
+	log      *slog.Logger
+	model    *disk.Model
+	logins   chan struct{} // a token per connection that is logging in
+	rate     *rate.Limiter
 
 	mu       sync.Mutex
 	nodes    map[string]*node
@@ -78,14 +77,13 @@ func New(cfg Config) (*Server, error) {
 // newServer makes a server on a service of gotgt's.
 func newServer(service *scsi.SCSITargetService) *Server {
 	return &Server{
-		log:          slog.New(slog.DiscardHandler),
-		model:        disk.NewModel(service),
-		logins:       make(chan struct{}, loginsAtOnce),
-		rate:         rate.NewLimiter(loginsPerSec, loginsPerSec),
-		pingInterval: pingInterval,
-		nodes:        map[string]*node{},
-		sessions:     map[uint16]*session{},
-		pending:      map[net.Conn]struct{}{},
+		log:      slog.New(slog.DiscardHandler),
+		model:    disk.NewModel(service),
+		logins:   make(chan struct{}, loginsAtOnce),
+		rate:     rate.NewLimiter(loginsPerSec, loginsPerSec),
+		nodes:    map[string]*node{},
+		sessions: map[uint16]*session{},
+		pending:  map[net.Conn]struct{}{},
 	}
 }
 
@@ -195,6 +193,27 @@ func (s *Server) RemoveTarget(ctx context.Context, iqn string) error {
 	return nil
 }
 
+// AddLUN gives a target that is ready one more LUN. Its initiators are told that the
+// LUNs have changed (unit attention 3F/0E).
+func (s *Server) AddLUN(iqn string, l LUN) error {
+	n, err := s.node(iqn)
+	if err != nil {
+		return err
+	}
+	return n.addLUN(l)
+}
+
+// RemoveLUN takes a LUN from a target that keeps others, cancels the commands on it
+// and waits for their end; its initiators are told as with AddLUN. It can be repeated;
+// when it returns nil, the device is not used any more.
+func (s *Server) RemoveLUN(ctx context.Context, iqn string, lun uint8) error {
+	n, err := s.node(iqn)
+	if err != nil {
+		return err
+	}
+	return n.removeLUN(ctx, lun)
+}
+
 // Resize makes the new size of a LUN's device, in bytes, known to initiators
 // (unit attention 2A/09). The device must serve the new size already when it
 // has grown, and the old one still when it shrinks.
@@ -203,13 +222,16 @@ func (s *Server) Resize(iqn string, lun uint8, size int64) error {
 	if err != nil {
 		return err
 	}
-	if units := n.units.Load(); units != nil {
-		if u := units.Unit(lun); u != nil {
-			u.Resize(size)
-			return nil
-		}
+	units := n.units.Load()
+	if units == nil {
+		return fmt.Errorf("target %s is not ready: %w", iqn, ErrNoTarget)
 	}
-	return fmt.Errorf("target %s LUN %d: %w", iqn, lun, ErrNoTarget)
+	u := units.Unit(lun)
+	if u == nil {
+		return fmt.Errorf("target %s: LUN %d: %w", iqn, lun, ErrNoLUN)
+	}
+	u.Resize(size)
+	return nil
 }
 
 // Shutdown stops accepting, lets running commands end until ctx is done, then

@@ -293,6 +293,7 @@ func TestSessionsOfOneInitiatorSideBySide(t *testing.T) {
 	second := dial(t, s)
 	second.isid = 1
 	second.mustLogin()
+	second.powerOn()
 	first.mustDo(testUnitReady, 0, nil)
 	second.mustDo(testUnitReady, 0, nil)
 	other := dial(t, s)
@@ -423,7 +424,7 @@ func TestTargetsThatAreRefused(t *testing.T) {
 	if err := s.SetReady(testIQN, oneLUN(d)...); !errors.Is(err, ErrExists) {
 		t.Errorf("LUNs for a target that has some: %v", err)
 	}
-	if err := s.Resize(testIQN, 5, 1<<20); !errors.Is(err, ErrNoTarget) {
+	if err := s.Resize(testIQN, 5, 1<<20); !errors.Is(err, ErrNoLUN) {
 		t.Errorf("resize of a LUN that is not there: %v", err)
 	}
 }
@@ -439,32 +440,4 @@ func TestLogout(t *testing.T) {
 		t.Errorf("PDU %02x, response %d", byte(r.Opcode()), r.Header[2])
 	}
 	i.expectEnd()
-}
-
-func TestPing(t *testing.T) {
-	s, err := New(Config{Addr: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.pingInterval = 50 * time.Millisecond
-	if err := s.AddTarget(Target{IQN: testIQN, LUNs: oneLUN(newFakeDevice())}); err != nil {
-		t.Fatal(err)
-	}
-	go s.Serve()
-	defer s.Shutdown(context.Background())
-	i := connect(t, s)
-	for range 3 {
-		r := i.receive()
-		if r.Opcode() != pdu.NopIn || r.TaskTag() != pdu.NoTag || r.TransferTag() == pdu.NoTag {
-			t.Fatalf("PDU %02x, want a ping", byte(r.Opcode()))
-		}
-		var h pdu.Header
-		h.SetOpcode(pdu.NopOut)
-		h[0] |= 0x40
-		h.SetFlags(pdu.FlagFinal)
-		h.SetTaskTag(pdu.NoTag)
-		h.SetTransferTag(r.TransferTag())
-		i.send(&h, nil)
-	}
-	i.expectEnd() // the next one is not answered
 }

@@ -7,8 +7,15 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/target/login"
 )
 
-// Device is what a LUN stands on.
-type Device = disk.Device
+// What a LUN stands on.
+type (
+	// Device holds the data; see [disk.Device].
+	Device = disk.Device
+	// Mapper is a Device that knows what of it is stored; see [disk.Mapper].
+	Mapper = disk.Mapper
+	// Keeper keeps persistent reservations; see [disk.Keeper].
+	Keeper = disk.Keeper
+)
 
 // Errors of a Device; see [disk.ErrMedium] and what follows it.
 var (
@@ -21,7 +28,13 @@ var (
 var (
 	// ErrExists is returned by AddTarget for a name that is registered.
 	ErrExists = errors.New("target exists")
-	// ErrNoTarget is returned for a name or LUN that is not registered.
+	// ErrLastLUN is returned for the removal of a target's only LUN.
+	ErrLastLUN = disk.ErrLastLUN
+	// ErrLUNExists is returned by AddLUN for a number that the target has.
+	ErrLUNExists = disk.ErrLUNExists
+	// ErrNoLUN is returned for a number that it does not have.
+	ErrNoLUN = disk.ErrNoLUN
+	// ErrNoTarget is returned for a name that is not registered, or not ready.
 	ErrNoTarget = errors.New("no such target")
 	// ErrClosed is returned once Shutdown has begun.
 	ErrClosed = errors.New("target server is shut down")
@@ -59,4 +72,7 @@ type LUN struct {
 	Device Device
 	// ReadOnly write-protects the unit.
 	ReadOnly bool
+	// Keeper keeps persistent reservations through a loss of power; nil: that is not
+	// offered, and they end with the unit.
+	Keeper Keeper
 }

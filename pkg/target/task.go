@@ -19,6 +19,7 @@ type task struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	lun       uint64
+	unit      *disk.Unit // at lun, or nil
 	tag       uint32
 	immediate bool
 	read      bool
@@ -65,9 +66,7 @@ var errAborted = errors.New("command aborted")
 
 // run carries the task out.
 func (t *task) run() {
-	if t.ctx.Err() == nil {
-		t.units.Execute(t.ctx, t.lun, &t.Command)
-	}
+	t.units.Execute(t.ctx, t.unit, &t.Command)
 	if t.Err != nil && t.ctx.Err() == nil {
 		t.session.complaints.Do(func() { t.session.log.Error("SCSI command failed", "lun", t.lun>>48, "error", t.Err) })
 	}
@@ -78,6 +77,11 @@ func (t *task) run() {
 // locked.
 func (t *task) abort() {
 	t.aborted = true
+	t.abandon()
+}
+
+// abandon cancels the task, which is answered all the same. The session is locked.
+func (t *task) abandon() {
 	t.cancel()
 	if t.data.unsolicited { // no worker has it yet
 		t.data.unsolicited = false
@@ -150,7 +154,7 @@ func (t *task) Out(ctx context.Context, n int) ([]byte, error) {
 // Abort implements [disk.Transfer].
 func (t *task) Abort(ctx context.Context, u *disk.Unit, nexuses []disk.Nexus) error {
 	affected := t.session.node.abort(func(other *task) bool {
-		return other != t && slices.Contains(nexuses, other.Nexus) && t.units.Find(other.lun) == u
+		return other != t && slices.Contains(nexuses, other.Nexus) && other.unit == u
 	})
 	for _, done := range affected {
 		select {

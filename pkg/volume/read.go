@@ -11,6 +11,7 @@ import (
 // layers is what reads need of the journal.
 type layers interface {
 	Read(ctx context.Context, p []byte, off int64) (holes []delta.Span, err error)
+	Extents(off, n int64) (zeros, holes []delta.Span, err error)
 }
 
 // ReadAt fills p with the volume's bytes at off. While Swift is away it waits

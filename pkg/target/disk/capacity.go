@@ -33,21 +33,6 @@ func readCapacity16(_ context.Context, u *Unit, c *Command) error {
 	return c.reply(data, int(binary.BigEndian.Uint32(c.CDB[10:])))
 }
 
-// lbaStatus is GET LBA STATUS (SBC-3). A Device does not tell what it
-// stores, so all blocks count as mapped, which the standard allows.
-func lbaStatus(_ context.Context, u *Unit, c *Command) error {
-	lba, allocation := c.extent() // the allocation length is where others have blocks
-	capacity := uint64(u.blocks.Load())
-	if lba >= capacity {
-		return errRange
-	}
-	data := make([]byte, 24)
-	binary.BigEndian.PutUint32(data, 20)
-	binary.BigEndian.PutUint64(data[8:], lba)
-	binary.BigEndian.PutUint32(data[16:], uint32(min(capacity-lba, 1<<32-1)))
-	return c.reply(data, int(allocation))
-}
-
 // startStop is START STOP UNIT (SBC-3): there is nothing to stop, and
 // nothing to eject.
 func startStop(context.Context, *Unit, *Command) error { return nil }

@@ -29,6 +29,15 @@ type Device interface {
 	Size() int64
 }
 
+// Mapper is a [Device] that knows what of it is stored (GET LBA STATUS). Of one that
+// is no Mapper all counts as stored.
+type Mapper interface {
+	// Mapped reports whether the block at off is stored, and for how many of the n
+	// bytes from there the same is known. What is not stored reads as zeros; what
+	// does may count as stored all the same.
+	Mapped(ctx context.Context, off, n int64) (stored bool, length int64, err error)
+}
+
 // Errors of a [Device] that decide which sense data the initiator gets. Any
 // other error counts as ErrUnavailable. No error is ever answered with GOOD.
 var (

@@ -84,17 +84,24 @@ type bench struct {
 
 func newBench(t *testing.T, readOnly bool) *bench {
 	b := &bench{T: t, device: &ram{data: make([]byte, ramSize)}}
-	u := NewUnit(volume, b.device, readOnly)
+	u, err := NewUnit(volume, b.device, readOnly, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.units = NewUnits(NewModel(&scsi.SCSITargetService{}), "iqn.2026-11.test:disk", map[uint8]*Unit{0: u})
-	u.Attach(alice)
-	u.Attach(bob)
+	for _, n := range []Nexus{alice, bob} {
+		u.Attach(n)
+		b.sense(n, testReady, nil, 6, 0x2900)
+	}
 	return b
 }
+
+var testReady = []byte{0, 0, 0, 0, 0, 0}
 
 func (b *bench) run(n Nexus, cdb []byte, out []byte) *Command {
 	c := &Command{Nexus: n, Expected: uint32(len(out)), Transfer: &transfer{out: out}}
 	copy(c.CDB[:], cdb)
-	b.units.Execute(context.Background(), 0, c)
+	b.units.Execute(context.Background(), b.units.Find(0), c)
 	if (c.Status == CheckCondition) != (len(c.Sense) == senseLen) {
 		b.Fatalf("% x: status %02x with %d bytes of sense", cdb, c.Status, len(c.Sense))
 	}
@@ -199,7 +206,7 @@ func TestAbsentLUN(t *testing.T) {
 	run := func(cdb ...byte) *Command {
 		c := &Command{Nexus: alice, Transfer: &transfer{}}
 		copy(c.CDB[:], cdb)
-		b.units.Execute(context.Background(), 5<<48, c)
+		b.units.Execute(context.Background(), b.units.Find(5<<48), c)
 		return c
 	}
 	if c := run(0x12, 0, 0, 0, 36, 0); c.Status != Good || c.In[0] != 0x7f {
@@ -424,8 +431,9 @@ func TestUnitAttentions(t *testing.T) {
 	b.sense(bob, []byte{0, 0, 0, 0, 0, 0}, nil, 6, 0x2903)
 	u.Resize(ramSize)
 	u.Detach(bob)
-	u.Attach(bob) // a new session starts clean
-	b.good(bob, []byte{0, 0, 0, 0, 0, 0}, nil)
+	u.Attach(bob) // a new session knows the size; it is as after power on
+	b.sense(bob, testReady, nil, 6, 0x2900)
+	b.good(bob, testReady, nil)
 	b.sense(alice, []byte{0, 0, 0, 0, 0, 0}, nil, 6, 0x2a09)
 	if n := u.attention.Load(); n != 0 {
 		t.Errorf("%d attentions counted, none is due", n)
@@ -477,12 +485,15 @@ func FuzzCDB(f *testing.F) {
 	device := &ram{data: make([]byte, 64<<10)}
 	f.Fuzz(func(t *testing.T, cdb, out []byte) {
 		device.calls = nil
-		u := NewUnit(volume, device, false)
+		u, err := NewUnit(volume, device, false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		units := NewUnits(NewModel(&scsi.SCSITargetService{}), "iqn.2026-11.test:fuzz", map[uint8]*Unit{0: u})
 		u.Attach(alice)
 		c := &Command{Nexus: alice, Expected: uint32(len(out)), Transfer: &transfer{out: out}, Status: 0xff}
 		copy(c.CDB[:], cdb)
-		units.Execute(context.Background(), 0, c)
+		units.Execute(context.Background(), u, c)
 		switch c.Status {
 		case Good, ReservationConflict:
 		case CheckCondition:

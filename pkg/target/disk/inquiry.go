@@ -103,12 +103,14 @@ func limits() []byte {
 	return b
 }
 
-// reportLUNs is REPORT LUNS (SPC-4).
+// reportLUNs is REPORT LUNS (SPC-4). Who has the answer need not be told any more
+// that it has changed.
 func reportLUNs(_ context.Context, u *Unit, c *Command) error {
 	allocation := binary.BigEndian.Uint32(c.CDB[6:])
 	if allocation < 16 {
 		return errField
 	}
+	u.units.All(func(u *Unit) { u.forget(c.Nexus, attentionLUNs) })
 	data, err := u.control(c)
 	if err != nil {
 		return err

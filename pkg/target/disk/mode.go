@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 
 	"github.com/gostor/gotgt/pkg/api"
-	"github.com/gostor/gotgt/pkg/scsi"
 )
 
 // Mode pages (SPC-4, SBC-3), without the two bytes of their header:
@@ -122,8 +121,8 @@ func modeSelect(ctx context.Context, u *Unit, c *Command) error {
 		}
 	}
 	u.writeCache.Store(cache)
-	u.model.update(u, setWriteCache(cache))
-	u.alert(sense(scsi.UNIT_ATTENTION, scsi.ASC_MODE_PARAMETERS_CHANGED), func(other Nexus) bool { return other != c.Nexus })
+	u.units.model.update(u, setWriteCache(cache))
+	u.alert(attentionMode, func(other Nexus) bool { return other != c.Nexus })
 	return nil
 }
 

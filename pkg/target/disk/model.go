@@ -49,30 +49,41 @@ type Model struct {
 // NewModel keeps the picture in service, which must not be used by others.
 func NewModel(service *scsi.SCSITargetService) *Model { return &Model{service: service} }
 
-// add enters a target with its logical units and returns its number.
-func (m *Model) add(name string, units map[uint8]*Unit) int {
+// add enters a target without logical units and returns its number.
+func (m *Model) add(name string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lastTID++
 	port := &api.SCSITargetPort{RelativeTargetPortID: portID, TargetPortName: name + ",t,0x0001"}
-	target := &api.SCSITarget{
+	m.service.Targets = append(m.service.Targets, &api.SCSITarget{
 		Name:             name,
 		TID:              m.lastTID,
 		Devices:          api.LUNMap{},
 		TargetPortGroups: []*api.TargetPortGroup{{GroupID: 0, TargetPortGroup: []*api.SCSITargetPort{port}}},
 		ITNexus:          map[uuid.UUID]*api.ITNexus{},
-	}
-	for lun, u := range units {
-		target.Devices[uint64(lun)] = u.lu
-	}
-	m.service.Targets = append(m.service.Targets, target)
-	return target.TID
+	})
+	return m.lastTID
 }
 
 func (m *Model) remove(tid int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.service.Targets = slices.DeleteFunc(m.service.Targets, func(t *api.SCSITarget) bool { return t.TID == tid })
+}
+
+// setUnits gives a target its logical units.
+func (m *Model) setUnits(tid int, units map[uint8]*Unit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.service.Targets {
+		if t.TID != tid {
+			continue
+		}
+		t.Devices = api.LUNMap{}
+		for lun, u := range units {
+			t.Devices[uint64(lun)] = u.lu
+		}
+	}
 }
 
 // newLU makes a logical unit of gotgt's.
@@ -117,7 +128,10 @@ func (m *Model) perform(u *Unit, cdb [16]byte) ([]byte, error) {
 	binary.NativeEndian.PutUint64(cmd.Lun[:], uint64(u.number)) // the form that gotgt looks it up in
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.service.AddCommandQueue(u.tid, cmd); err != nil {
+	if u.units.Unit(u.number) != u { // removed meanwhile; gotgt would panic
+		return nil, errLUN
+	}
+	if err := m.service.AddCommandQueue(u.units.tid, cmd); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err) // target removed meanwhile
 	}
 	if Status(cmd.Result) != Good {

@@ -97,3 +97,67 @@ func (u *Unit) repeat(ctx context.Context, block []byte, off, n int64, fua bool)
 	}
 	return nil
 }
+
+// Provisioning statuses of GET LBA STATUS (SBC-3).
+const (
+	statusMapped      = 0
+	statusDeallocated = 1
+)
+
+// Bounds of one answer to GET LBA STATUS, which may tell less than it is asked for.
+const (
+	maxStatuses   = 64
+	maxStatusSpan = 64 << 30 // bytes looked at
+)
+
+// lbaStatus is GET LBA STATUS (SBC-3).
+//
+//	0 length of what follows   8 descriptors:
+//	  0 first block (8)   8 number of blocks (4)   12 provisioning status   13 reserved
+func lbaStatus(ctx context.Context, u *Unit, c *Command) error {
+	lba, allocation := c.extent() // the allocation length is where others have blocks
+	off, _, err := u.span(lba, 1)
+	if err != nil {
+		return err
+	}
+	end := min(u.blocks.Load()*BlockSize, off+maxStatusSpan)
+	data := make([]byte, 8)
+	for n := 0; off < end && n < maxStatuses && (n == 0 || len(data)+16 <= int(allocation)); n++ {
+		stored, length, err := u.mapped(ctx, off, end)
+		if err != nil {
+			return readFailed(err)
+		}
+		status := byte(statusDeallocated)
+		if stored {
+			status = statusMapped
+		}
+		data = binary.BigEndian.AppendUint64(data, uint64(off/BlockSize))
+		data = binary.BigEndian.AppendUint32(data, uint32(length/BlockSize))
+		data = append(data, status, 0, 0, 0)
+		off += length
+	}
+	binary.BigEndian.PutUint32(data, uint32(len(data)-4))
+	return c.reply(data, int(allocation))
+}
+
+// mapped is the device's Mapped for off to end, with neighbours that are alike
+// joined.
+func (u *Unit) mapped(ctx context.Context, off, end int64) (stored bool, length int64, err error) {
+	m, ok := u.device.(Mapper)
+	if !ok {
+		return true, end - off, nil
+	}
+	for at := off; at < end; {
+		next, n, err := m.Mapped(ctx, at, end-at)
+		if err != nil {
+			return false, 0, err
+		}
+		if at > off && next != stored {
+			break
+		}
+		stored = next
+		at += n
+		length = at - off
+	}
+	return stored, length, nil
+}

@@ -4,25 +4,32 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/gostor/gotgt/pkg/scsi"
+	"golang.org/x/sync/semaphore"
 )
 
 // reservation is who may use a unit: persistent reservations (SPC-4), or
-// the legacy RESERVE(6) of SPC-2, which exclude each other. It lives as long as
-// the unit; persistence through power loss (APTPL) is not offered.
+// the legacy RESERVE(6) of SPC-2, which exclude each other.
 type reservation struct {
-	inUse atomic.Bool // there is a reservation: commands must ask conflicts
+	volume  string
+	keeper  Keeper              // nil: they do not outlive the unit
+	changes *semaphore.Weighted // held by the one command that changes any of it
+	legacy  atomic.Pointer[Nexus]
+	current atomic.Pointer[registrations]
+}
 
-	mu         sync.Mutex
-	legacy     *Nexus // holder of RESERVE(6)
+// registrations are the persistent reservations of a unit. What reservation.current
+// points to is never modified.
+type registrations struct {
 	generation uint32 // PRGENERATION
 	keys       map[Nexus]uint64
-	holder     *Nexus // of the persistent reservation
+	holder     *Nexus // of the reservation; nil: there is none
 	kind       byte   // its type
+	durable    bool   // APTPL: kept through a loss of power
 }
 
 // maxRegistrations bounds the nexuses that are registered.
@@ -50,88 +57,109 @@ func validKind(kind byte) bool {
 	return kind == scsi.PR_TYPE_WRITE_EXCLUSIVE || againstReads(kind) || toRegistrants(kind)
 }
 
+// newReservation takes up what the keeper, if there is one, has kept for a volume.
+func newReservation(volume string, keeper Keeper) (*reservation, error) {
+	r := &reservation{volume: volume, keeper: keeper, changes: semaphore.NewWeighted(1)}
+	kept := &registrations{}
+	if keeper != nil {
+		text, err := keeper.Kept()
+		if err == nil && text != nil {
+			kept, err = decodeRegistrations(volume, text)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	r.current.Store(kept)
+	return r, nil
+}
+
 // conflicts reports whether an operation of n is to be refused.
 func (r *reservation) conflicts(n Nexus, o *operation) bool {
-	if !r.inUse.Load() || o.class == informs || o.class == reserving {
+	if o.class == informs || o.class == reserving {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.legacy != nil {
-		return *r.legacy != n
+	if holder := r.legacy.Load(); holder != nil {
+		return *holder != n
 	}
-	if r.holder == nil || o.class != reads && o.class != writes || o.class == reads && !againstReads(r.kind) {
+	p := r.current.Load()
+	if p.holder == nil || o.class != reads && o.class != writes || o.class == reads && !againstReads(p.kind) {
 		return false
 	}
-	if toRegistrants(r.kind) {
-		_, registered := r.keys[n]
+	if toRegistrants(p.kind) {
+		_, registered := p.keys[n]
 		return !registered
 	}
-	return *r.holder != n
+	return *p.holder != n
 }
 
 // nexusLost ends a legacy reservation of n.
 func (r *reservation) nexusLost(n Nexus) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.legacy != nil && *r.legacy == n {
-		r.legacy = nil
-		r.note()
+	if holder := r.legacy.Load(); holder != nil && *holder == n {
+		r.legacy.CompareAndSwap(holder, nil)
 	}
 }
 
 // reset ends any legacy reservation.
-func (r *reservation) reset() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.legacy = nil
-	r.note()
+func (r *reservation) reset() { r.legacy.Store(nil) }
+
+// change replaces the persistent reservations by a copy that act has changed, once
+// the copy is kept if it has to be.
+func (r *reservation) change(ctx context.Context, act func(*registrations) error) error {
+	if err := r.changes.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer r.changes.Release(1)
+	if r.legacy.Load() != nil {
+		return errConflict
+	}
+	old := r.current.Load()
+	next := *old
+	next.keys = maps.Clone(old.keys)
+	if err := act(&next); err != nil {
+		return err
+	}
+	if old.durable || next.durable {
+		if err := r.keeper.Keep(next.encode(r.volume)); err != nil {
+			return &deviceError{errHardware, err}
+		}
+	}
+	r.current.Store(&next)
+	return nil
 }
 
-// note keeps inUse right. r is locked.
-func (r *reservation) note() { r.inUse.Store(r.legacy != nil || r.holder != nil) }
-
-// holds reports whether n is a holder of the reservation. r is locked.
-func (r *reservation) holds(n Nexus) bool {
-	if r.holder == nil {
+// holds reports whether n is a holder of the reservation.
+func (p *registrations) holds(n Nexus) bool {
+	if p.holder == nil {
 		return false
 	}
-	if allRegistrants(r.kind) {
-		_, registered := r.keys[n]
+	if allRegistrants(p.kind) {
+		_, registered := p.keys[n]
 		return registered
 	}
-	return *r.holder == n
+	return *p.holder == n
 }
 
-// reserve makes n the holder, or nobody. r is locked.
-func (r *reservation) reserve(n *Nexus, kind byte) {
-	r.holder, r.kind = n, kind
-	r.note()
-}
-
-// registrants returns those registered, in a fixed order. r is locked.
-func (r *reservation) registrants() []Nexus {
-	all := make([]Nexus, 0, len(r.keys))
-	for n := range r.keys {
-		all = append(all, n)
-	}
-	slices.SortFunc(all, func(a, b Nexus) int {
+// registrants returns those registered, in a fixed order.
+func (p *registrations) registrants() []Nexus {
+	return slices.SortedFunc(maps.Keys(p.keys), func(a, b Nexus) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), bytes.Compare(a.ISID[:], b.ISID[:]))
 	})
-	return all
 }
 
 // reserve6 is RESERVE(6) (SPC-2).
-func reserve6(_ context.Context, u *Unit, c *Command) error {
-	r := &u.reservation
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.keys) > 0 || r.legacy != nil && *r.legacy != c.Nexus {
+func reserve6(ctx context.Context, u *Unit, c *Command) error {
+	r := u.reservation
+	if err := r.changes.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer r.changes.Release(1)
+	holder := r.legacy.Load()
+	if len(r.current.Load().keys) > 0 || holder != nil && *holder != c.Nexus {
 		return errConflict
 	}
-	holder := c.Nexus // not a pointer into the command, which would keep it
-	r.legacy = &holder
-	r.note()
+	nexus := c.Nexus // not a pointer into the command, which would keep it
+	r.legacy.Store(&nexus)
 	return nil
 }
 

@@ -91,7 +91,7 @@ func TestReservationTypes(t *testing.T) {
 		b.persist(bob, scsi.PR_OUT_REGISTER, 0, bobKey, 0)
 		check("not registered", c.unregister)
 		b.good(bob, []byte{0x12, 0, 0, 0, 36, 0}, nil)
-		b.good(bob, []byte{0, 0, 0, 0, 0, 0}, nil)
+		b.good(bob, testReady, nil)
 		b.good(alice, ten(0x2a, 0, 0, 1), make([]byte, 512))
 	}
 }
@@ -109,7 +109,7 @@ func TestRegistration(t *testing.T) {
 	}
 	b.refused(bob, scsi.PR_OUT_RESERVE, scsi.PR_TYPE_WRITE_EXCLUSIVE, bobKey, 0)
 	cdb, list := persistent(scsi.PR_OUT_REGISTER, 0, 0, 7)
-	list[20] = 1 // APTPL, which is not offered
+	list[20] = bitAPTPL // nobody keeps it
 	b.sense(bob, cdb, list, 5, 0x2600)
 	if c := b.good(alice, []byte{0x5e, scsi.PR_IN_REPORT_CAPABILITIES, 0, 0, 0, 0, 0, 0, 8, 0}, nil); c.In[2]&1 != 0 || c.In[3]&1 != 0 {
 		t.Errorf("capabilities % x claim persistence through power loss", c.In)
@@ -119,6 +119,7 @@ func TestRegistration(t *testing.T) {
 	u := b.units.Unit(0)
 	u.Detach(alice) // a registration outlives the session
 	u.Attach(alice)
+	b.sense(alice, testReady, nil, 6, 0x2900)
 	if got := b.keys(); !slices.Equal(got, []uint64{5}) {
 		t.Errorf("keys after a new login %x", got)
 	}
@@ -140,14 +141,14 @@ func TestReserveAndRelease(t *testing.T) {
 	if _, kind := b.holder(); kind != 0 {
 		t.Errorf("type %d after the release", kind)
 	}
-	b.sense(bob, []byte{0, 0, 0, 0, 0, 0}, nil, 6, 0x2a04)
+	b.sense(bob, testReady, nil, 6, 0x2a04)
 }
 
 func TestClear(t *testing.T) {
 	b := registered(t)
 	b.persist(alice, scsi.PR_OUT_RESERVE, scsi.PR_TYPE_EXCLUSIVE_ACCESS, aliceKey, 0)
 	b.persist(bob, scsi.PR_OUT_CLEAR, 0, bobKey, 0)
-	b.sense(alice, []byte{0, 0, 0, 0, 0, 0}, nil, 6, 0x2a03)
+	b.sense(alice, testReady, nil, 6, 0x2a03)
 	if _, kind := b.holder(); kind != 0 || len(b.keys()) != 0 {
 		t.Errorf("type %d, keys %x", kind, b.keys())
 	}
@@ -163,7 +164,7 @@ func TestPreempt(t *testing.T) {
 	if got := c.Transfer.(*transfer).aborted; !slices.Equal(got, []Nexus{alice}) {
 		t.Errorf("aborted %v", got)
 	}
-	b.sense(alice, []byte{0, 0, 0, 0, 0, 0}, nil, 6, 0x2a05)
+	b.sense(alice, testReady, nil, 6, 0x2a05)
 	if key, kind := b.holder(); key != bobKey || kind != scsi.PR_TYPE_WRITE_EXCLUSIVE {
 		t.Errorf("holder %x, type %d", key, kind)
 	}
@@ -172,7 +173,7 @@ func TestPreempt(t *testing.T) {
 	b = registered(t) // of all registrants, with key 0: everybody else goes
 	b.persist(alice, scsi.PR_OUT_RESERVE, scsi.PR_TYPE_WRITE_EXCLUSIVE_ALLREG, aliceKey, 0)
 	b.persist(bob, scsi.PR_OUT_PREEMPT, scsi.PR_TYPE_EXCLUSIVE_ACCESS_ALLREG, bobKey, 0)
-	b.sense(alice, []byte{0, 0, 0, 0, 0, 0}, nil, 6, 0x2a05)
+	b.sense(alice, testReady, nil, 6, 0x2a05)
 	if got := b.keys(); !slices.Equal(got, []uint64{bobKey}) {
 		t.Errorf("keys %x", got)
 	}
@@ -185,7 +186,7 @@ func TestLegacyReservation(t *testing.T) {
 	b.good(alice, reserve, nil)
 	b.conflict(bob, reserve, nil)
 	b.conflict(bob, ten(0x28, 0, 0, 1), nil)
-	b.conflict(bob, []byte{0, 0, 0, 0, 0, 0}, nil)
+	b.conflict(bob, testReady, nil)
 	cdb, list := persistent(scsi.PR_OUT_REGISTER, 0, 0, bobKey)
 	b.conflict(bob, cdb, list)
 	b.good(bob, []byte{0x12, 0, 0, 0, 36, 0}, nil)

@@ -24,10 +24,12 @@ func sense(key byte, code scsi.SCSISubError) *senseError { return &senseError{ke
 
 // Additional sense codes that gotgt has no name for.
 const (
+	ascPowerOn                scsi.SCSISubError = 0x2900
 	ascCapacityChanged        scsi.SCSISubError = 0x2a09
 	ascDeviceReset            scsi.SCSISubError = 0x2903
 	ascDataPhase              scsi.SCSISubError = 0x4b00
 	ascRegistrationsPreempted scsi.SCSISubError = 0x2a05
+	ascLUNsChanged            scsi.SCSISubError = 0x3f0e
 )
 
 var (
@@ -42,6 +44,16 @@ var (
 	errHardware    = sense(scsi.HARDWARE_ERROR, scsi.ASC_INTERNAL_TGT_FAILURE)
 	errDataPhase   = sense(scsi.ABORTED_COMMAND, ascDataPhase)
 	errUnavailable = sense(scsi.NOT_READY, scsi.ASC_BECOMING_READY)
+)
+
+// Unit attentions of the unit and of its target.
+var (
+	attentionPowerOn  = sense(scsi.UNIT_ATTENTION, ascPowerOn)
+	attentionReset    = sense(scsi.UNIT_ATTENTION, ascDeviceReset)
+	attentionCapacity = sense(scsi.UNIT_ATTENTION, ascCapacityChanged)
+	attentionCleared  = sense(scsi.UNIT_ATTENTION, scsi.ASC_CMDS_CLEARED_BY_ANOTHER_INI)
+	attentionMode     = sense(scsi.UNIT_ATTENTION, scsi.ASC_MODE_PARAMETERS_CHANGED)
+	attentionLUNs     = sense(scsi.UNIT_ATTENTION, ascLUNsChanged)
 )
 
 // errConflict answers RESERVATION CONFLICT, which carries no sense data.

@@ -3,12 +3,12 @@ package disk
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gostor/gotgt/pkg/api"
-	"github.com/gostor/gotgt/pkg/scsi"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -18,17 +18,16 @@ type Unit struct {
 	volume   string
 	readOnly bool
 
-	// Set by NewUnits, then fixed.
-	model  *Model
+	// Set by Units.Add, then fixed.
+	units  *Units
 	number uint8
-	tid    int
-	lu     *api.SCSILu // gotgt's side; guarded by model
+	lu     *api.SCSILu // gotgt's side; guarded by the model
 
 	blocks      atomic.Int64 // capacity
 	writeCache  atomic.Bool  // WCE: writes without FUA need not be on stable storage
 	exclusive   *semaphore.Weighted
 	attention   atomic.Int32 // unit attentions that wait in nexuses
-	reservation reservation
+	reservation *reservation
 
 	mu      sync.Mutex
 	nexuses map[Nexus][]*senseError // logged in, with the unit attentions due to each
@@ -38,19 +37,25 @@ type Unit struct {
 // among writes of weight 1: more than ever run at once.
 const writers = 1 << 20
 
-// NewUnit makes a unit. Its serial number and designators come from volume.
-func NewUnit(volume string, device Device, readOnly bool) *Unit {
+// NewUnit makes a unit. Its serial number and designators come from volume; keeper
+// keeps its persistent reservations, nil: they end with the unit.
+func NewUnit(volume string, device Device, readOnly bool, keeper Keeper) (*Unit, error) {
+	r, err := newReservation(volume, keeper)
+	if err != nil {
+		return nil, err
+	}
 	u := &Unit{
-		device:    device,
-		volume:    volume,
-		readOnly:  readOnly,
-		lu:        newLU(volume, readOnly),
-		exclusive: semaphore.NewWeighted(writers),
-		nexuses:   map[Nexus][]*senseError{},
+		device:      device,
+		volume:      volume,
+		readOnly:    readOnly,
+		lu:          newLU(volume, readOnly),
+		exclusive:   semaphore.NewWeighted(writers),
+		reservation: r,
+		nexuses:     map[Nexus][]*senseError{},
 	}
 	u.writeCache.Store(true)
 	u.setSize(device.Size())
-	return u
+	return u, nil
 }
 
 // setSize is called with the model's lock, or before the unit is in a model.
@@ -63,16 +68,19 @@ func (u *Unit) setSize(bytes int64) {
 // Resize makes a new capacity known: every initiator gets the unit attention
 // CAPACITY DATA HAS CHANGED.
 func (u *Unit) Resize(bytes int64) {
-	u.model.update(u, func(*api.SCSILu) { u.setSize(bytes) })
-	u.alert(sense(scsi.UNIT_ATTENTION, ascCapacityChanged), nil)
+	u.units.model.update(u, func(*api.SCSILu) { u.setSize(bytes) })
+	u.alert(attentionCapacity, nil)
 }
 
-// Attach is called when an initiator port has logged in.
+// Attach is called when an initiator port has logged in. To it the unit has just
+// been powered on: which of power on, reset and nexus loss it was is not told apart
+// (SAM-5), and Linux carries on after any of them.
 func (u *Unit) Attach(n Nexus) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.drop(n)
-	u.nexuses[n] = nil
+	u.nexuses[n] = []*senseError{attentionPowerOn}
+	u.attention.Add(1)
 }
 
 // Detach is called when its session has ended: I_T nexus loss.
@@ -92,13 +100,13 @@ func (u *Unit) drop(n Nexus) {
 func (u *Unit) Reset(n Nexus) {
 	u.reservation.reset()
 	u.writeCache.Store(true)
-	u.model.update(u, setWriteCache(true))
-	u.alert(sense(scsi.UNIT_ATTENTION, ascDeviceReset), func(other Nexus) bool { return other != n })
+	u.units.model.update(u, setWriteCache(true))
+	u.alert(attentionReset, func(other Nexus) bool { return other != n })
 }
 
 // TasksCleared tells the nexuses other than n that theirs were (SAM-5).
 func (u *Unit) TasksCleared(n Nexus) {
-	u.alert(sense(scsi.UNIT_ATTENTION, scsi.ASC_CMDS_CLEARED_BY_ANOTHER_INI),
+	u.alert(attentionCleared,
 		func(other Nexus) bool { return other != n })
 }
 
@@ -108,7 +116,8 @@ func (u *Unit) alert(e *senseError, which func(Nexus) bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for n, due := range u.nexuses {
-		if which != nil && !which(n) || contains(due, e) {
+		known := slices.ContainsFunc(due, func(d *senseError) bool { return d.code == e.code })
+		if known || which != nil && !which(n) {
 			continue
 		}
 		u.nexuses[n] = append(due, e)
@@ -116,13 +125,19 @@ func (u *Unit) alert(e *senseError, which func(Nexus) bool) {
 	}
 }
 
-func contains(due []*senseError, e *senseError) bool {
-	for _, d := range due {
-		if d.code == e.code {
-			return true
-		}
+// forget removes a unit attention of a nexus.
+func (u *Unit) forget(n Nexus, e *senseError) {
+	if u.attention.Load() == 0 {
+		return
 	}
-	return false
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	due := len(u.nexuses[n])
+	if due == 0 {
+		return
+	}
+	u.nexuses[n] = slices.DeleteFunc(u.nexuses[n], func(d *senseError) bool { return d.code == e.code })
+	u.attention.Add(int32(len(u.nexuses[n]) - due))
 }
 
 // takeAttention removes and returns the oldest unit attention of a nexus, nil
@@ -177,7 +192,7 @@ func (u *Unit) perform(ctx context.Context, c *Command) error {
 
 // control has gotgt's model carry out c.
 func (u *Unit) control(c *Command) ([]byte, error) {
-	return u.model.perform(u, withAllocation(c.CDB))
+	return u.units.model.perform(u, withAllocation(c.CDB))
 }
 
 // span checks an extent against the capacity and returns it in bytes. An empty

@@ -3,39 +3,91 @@ package disk
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"sync/atomic"
 )
 
-// Units are the logical units of one target; they do not change.
+// Units are the logical units of one target. There is always one at least.
 type Units struct {
 	model *Model
 	tid   int
-	byLUN map[uint8]*Unit
-	// none answers for LUNs that do not exist: it can still tell about the
-	// target's units.
-	none *Unit
+	byLUN atomic.Pointer[map[uint8]*Unit] // never modified
 }
+
+// Errors of Add and Remove.
+var (
+	// ErrLUNExists is returned for a number that a unit has.
+	ErrLUNExists = errors.New("LUN exists")
+	// ErrNoLUN is returned for a number that no unit has.
+	ErrNoLUN = errors.New("no such LUN")
+	// ErrLastLUN is returned for the only unit: it goes with its target.
+	ErrLastLUN = errors.New("a target has one LUN at least")
+)
 
 // NewUnits enters units as those of the target called name.
 func NewUnits(m *Model, name string, byLUN map[uint8]*Unit) *Units {
-	us := &Units{model: m, tid: m.add(name, byLUN), byLUN: byLUN}
+	us := &Units{model: m, tid: m.add(name)}
 	for lun, u := range byLUN {
-		u.model, u.number, u.tid = m, lun, us.tid
-		us.none = &Unit{model: m, number: lun, tid: us.tid}
+		u.units, u.number = us, lun
 	}
+	us.set(maps.Clone(byLUN))
 	return us
+}
+
+// set replaces the units.
+func (us *Units) set(byLUN map[uint8]*Unit) {
+	us.byLUN.Store(&byLUN)
+	us.model.setUnits(us.tid, byLUN)
+}
+
+// Add enters one more unit; initiators learn that there are others (SPC-4). It is not
+// called at the same time as Add or Remove.
+func (us *Units) Add(lun uint8, u *Unit) error {
+	byLUN := maps.Clone(*us.byLUN.Load())
+	if byLUN[lun] != nil {
+		return ErrLUNExists
+	}
+	us.inventoryChanged()
+	u.units, u.number = us, lun
+	byLUN[lun] = u
+	us.set(byLUN)
+	return nil
+}
+
+// Remove takes a unit out and returns it; commands that came before may still run on
+// it. It is not called at the same time as Add or Remove.
+func (us *Units) Remove(lun uint8) (*Unit, error) {
+	byLUN := maps.Clone(*us.byLUN.Load())
+	u := byLUN[lun]
+	switch {
+	case u == nil:
+		return nil, ErrNoLUN
+	case len(byLUN) == 1:
+		return nil, ErrLastLUN
+	}
+	delete(byLUN, lun)
+	us.set(byLUN)
+	us.inventoryChanged()
+	return u, nil
+}
+
+// inventoryChanged tells every initiator that REPORT LUNS has a new answer.
+func (us *Units) inventoryChanged() {
+	us.All(func(u *Unit) { u.alert(attentionLUNs, nil) })
 }
 
 // Close takes the units out of the model. No command may run any more.
 func (us *Units) Close() { us.model.remove(us.tid) }
 
 // Unit returns a unit by number, nil if there is none.
-func (us *Units) Unit(lun uint8) *Unit { return us.byLUN[lun] }
+func (us *Units) Unit(lun uint8) *Unit { return (*us.byLUN.Load())[lun] }
 
 // All calls f for every unit.
 func (us *Units) All(f func(*Unit)) {
-	for _, u := range us.byLUN {
+	for _, u := range *us.byLUN.Load() {
 		f(u)
 	}
 }
@@ -48,12 +100,13 @@ func (us *Units) Find(lun uint64) *Unit {
 	if lun&(1<<48-1) != 0 || number > 255 || method > 1 {
 		return nil
 	}
-	return us.byLUN[uint8(number)]
+	return us.Unit(uint8(number))
 }
 
-// Execute carries out a command on the unit at lun and sets its outcome. A panic
-// in it costs this command only.
-func (us *Units) Execute(ctx context.Context, lun uint64, c *Command) {
+// Execute carries out a command on a unit that Find has returned, nil if it found
+// none, and sets its outcome, unless ctx is done: then it is not carried out, and
+// says so. A panic in it costs this command only.
+func (us *Units) Execute(ctx context.Context, u *Unit, c *Command) {
 	var err error
 	defer func() {
 		if r := recover(); r != nil {
@@ -61,9 +114,12 @@ func (us *Units) Execute(ctx context.Context, lun uint64, c *Command) {
 		}
 		c.conclude(err)
 	}()
-	if u := us.Find(lun); u != nil {
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case u != nil:
 		err = u.perform(ctx, c)
-	} else {
+	default:
 		err = us.absent(c)
 	}
 }
@@ -86,5 +142,8 @@ func (us *Units) absent(c *Command) error {
 	case 0x03: // REQUEST SENSE
 		return c.reply(errLUN.bytes(), int(c.CDB[4]))
 	}
-	return reportLUNs(context.Background(), us.none, c)
+	for _, u := range *us.byLUN.Load() { // any of them can tell
+		return reportLUNs(context.Background(), u, c)
+	}
+	return errLUN
 }
