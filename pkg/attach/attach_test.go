@@ -255,6 +255,45 @@ func TestALostEpochIsSetAside(t *testing.T) {
 	}
 }
 
+// Persistent reservations outlive the process, and end with the export or its epoch.
+func TestReservationsEndWithTheExport(t *testing.T) {
+	n := newNode(t)
+	kept := func(what, want string) {
+		t.Helper()
+		n.device()
+		if text, err := n.portal.lun().Keeper.Kept(); err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v; want %q", what, text, err, want)
+		}
+	}
+	keep := func(text string) {
+		t.Helper()
+		if err := n.portal.lun().Keeper.Keep([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.attach()
+	kept("at first", "")
+	keep("one")
+	keep("two")
+	if err := n.exports.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	kept("in the next process", "two")
+	if err := n.detach(); err != nil {
+		t.Fatal(err)
+	}
+	n.attach()
+	kept("of the next export", "")
+	keep("three")
+	n.controller.lose()
+	if _, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id)}); err == nil {
+		t.Fatal("attached with a lost epoch")
+	}
+	n.attach()
+	kept("in the next epoch", "")
+}
+
 func TestSealIsOneCutPerSnapshot(t *testing.T) {
 	n := newNode(t)
 	n.attach()
@@ -508,13 +547,16 @@ func (p *portal) RemoveTarget(_ context.Context, iqn string) error {
 
 func (p *portal) Resize(string, uint8, int64) error { return nil }
 
-func (p *portal) device() target.Device {
+func (p *portal) device() target.Device { return p.lun().Device }
+
+// lun is the LUN that is served; there may be none yet.
+func (p *portal) lun() target.LUN {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.targets {
 		if !t.NotReady {
-			return t.LUNs[0].Device
+			return t.LUNs[0]
 		}
 	}
-	return nil
+	return target.LUN{}
 }

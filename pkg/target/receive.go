@@ -36,17 +36,24 @@ func (e *protocolError) Error() string {
 
 func breach(h *pdu.Header, reason string) error { return &protocolError{h.Opcode(), reason} }
 
-// receive takes requests until the connection ends.
-func (s *session) receive() error {
+// read is the reader: it takes requests until the connection ends or it is relieved.
+func (s *session) read() {
 	var h pdu.Header
 	for {
 		if err := s.in.Next(&h); err != nil {
-			return err
+			s.lost <- err
+			return
 		}
 		s.received.Add(1)
-		if err := s.take(&h); err != nil {
+		switch err := s.take(&h); err {
+		case nil:
+		case errRelieved:
+			s.work()
+			return
+		default:
 			s.refuse(&h, err)
-			return err
+			s.lost <- err
+			return
 		}
 	}
 }
@@ -184,11 +191,15 @@ func (s *session) command(h *pdu.Header) error {
 	}
 	t.units = s.node.units.Load()
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	return s.admit(h, t)
+	if s.admit(h, t) {
+		return s.carryOut(t)
+	}
+	return nil
 }
 
-// admit enters a task into the session's, or rejects it.
-func (s *session) admit(h *pdu.Header, t *task) error {
+// admit enters a task into the session's, or rejects it. The reader is to carry it
+// out itself if admit returns true.
+func (s *session) admit(h *pdu.Header, t *task) (byReader bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reason := byte(0)
@@ -204,7 +215,7 @@ func (s *session) admit(h *pdu.Header, t *task) error {
 			s.reject(h, reason)
 			s.respond()
 		}
-		return nil
+		return false
 	}
 	t.unit = t.units.Find(t.lun) // with the lock: session.cancel misses none
 	s.tasks[t.tag] = t
@@ -213,10 +224,14 @@ func (s *session) admit(h *pdu.Header, t *task) error {
 	} else {
 		s.busy++
 	}
-	if !t.data.unsolicited {
+	switch {
+	case t.data.unsolicited: // started with the last of its data
+	case s.ownHands(t):
+		return true
+	default:
 		s.start(t)
 	}
-	return nil
+	return false
 }
 
 // dataOut takes a Data-Out (RFC 7143 §11.7). Data of tasks that are gone,

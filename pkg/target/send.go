@@ -8,7 +8,7 @@ import (
 )
 
 // writeTimeout is how long the initiator may leave the connection full before
-// it counts as dead.
+// it counts as dead; it may be a quarter less.
 const writeTimeout = 60 * time.Second
 
 // lastWrite is the same for the last message on a connection.
@@ -25,7 +25,8 @@ type outbox struct {
 	unsent  net.Buffers // what is left of vector during a write
 	writing bool
 	timeout time.Duration
-	broken  bool // a write failed: nothing is sent any more
+	until   time.Time // the deadline that the connection has for writes
+	broken  bool      // a write failed: nothing is sent any more
 }
 
 // packet is a PDU in the outbox and the buffer that its data lie in, if it is
@@ -73,10 +74,11 @@ func (s *session) flush() {
 	for len(o.queue) > 0 {
 		batch := o.queue
 		o.queue = o.spare[:0]
-		broken, deadline := o.broken, time.Now().Add(o.timeout)
+		broken := o.broken
+		o.allowTime(s.conn)
 		s.mu.Unlock()
 		if !broken {
-			broken = s.write(batch, deadline) != nil
+			broken = s.write(batch) != nil
 		}
 		for i := range batch {
 			batch[i].buffer.release()
@@ -93,14 +95,22 @@ func (s *session) flush() {
 	o.writing = false
 }
 
-func (s *session) write(batch []packet, deadline time.Time) error {
+// allowTime sets the deadline of the next write, unless enough is left of the last
+// one: every change is a change of a timer.
+func (o *outbox) allowTime(conn net.Conn) {
+	if now := time.Now(); o.until.Sub(now) < o.timeout*3/4 {
+		o.until = now.Add(o.timeout)
+		conn.SetWriteDeadline(o.until)
+	}
+}
+
+func (s *session) write(batch []packet) error {
 	o := &s.out
 	o.vector = o.vector[:0]
 	for i := range batch {
 		o.vector = batch[i].Buffers(o.vector, s.params.Digests)
 	}
 	o.unsent = o.vector
-	s.conn.SetWriteDeadline(deadline)
 	_, err := o.unsent.WriteTo(s.conn)
 	clear(o.vector)
 	return err

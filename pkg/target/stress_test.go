@@ -78,6 +78,35 @@ func TestGivenUpWritesNeverLandLast(t *testing.T) {
 	}
 }
 
+// An initiator that dies in the middle of a write, wherever that is, has written all
+// of it or nothing, and its port can come back at once.
+func TestInitiatorDiesInTheMiddleOfAWrite(t *testing.T) {
+	const length = 128 << 10 // a first burst, and one that is asked for
+	d := newFakeDevice()
+	s := testServer(t, Target{LUNs: oneLUN(d)})
+	for part := 0; part <= pdu.HeaderLen+length+pdu.HeaderLen; part += 7919 {
+		i := connect(t, s)
+		h := i.request(cdb10(opWrite10, 0, length/512), 0, length)
+		h.SetFlags(h.Flags() &^ pdu.FlagFinal)
+		var data pdu.Header // what follows the first half of the first burst
+		data.SetOpcode(pdu.DataOut)
+		data.SetFlags(pdu.FlagFinal)
+		data.SetTaskTag(h.TaskTag())
+		data.SetTransferTag(pdu.NoTag)
+		data.SetBufferOffset(32 << 10)
+		var stream []byte
+		for _, f := range []pdu.Frame{{Header: *h, Data: pattern(32<<10, 1)}, {Header: data, Data: pattern(32<<10, 1)}} {
+			stream = append(stream, bytes.Join(f.Buffers(nil, pdu.Digests{}), nil)...)
+		}
+		i.conn.Write(stream[:min(part, len(stream))])
+		i.conn.Close()
+	}
+	next := connect(t, s)
+	if got := next.mustDo(cdb10(opRead10, 0, length/512), length, nil); !bytes.Equal(got, make([]byte, length)) {
+		t.Error("a part of a write was stored")
+	}
+}
+
 // awaitFunction waits for a task management response, past those of commands.
 func (i *initiator) awaitFunction(tag uint32) {
 	i.t.Helper()

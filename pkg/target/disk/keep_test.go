@@ -3,6 +3,8 @@ package disk
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"testing"
 
 	"github.com/gostor/gotgt/pkg/scsi"
@@ -120,4 +122,29 @@ func TestKeptReservationsDamaged(t *testing.T) {
 		}
 	}
 	newUnit(t, &shelf{text: text})
+}
+
+// Whatever stands in the file, what is taken from it is a state that there can be, and
+// keeping that again gives the same.
+func FuzzKeptReservations(f *testing.F) {
+	p := &registrations{keys: map[Nexus]uint64{alice: aliceKey, bob: bobKey}, durable: true, holder: &bob}
+	for kind := range byte(9) {
+		p.kind = kind
+		f.Add(p.encode(volume)[9:])
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		sum := fmt.Appendf(nil, "%08x\n", crc32.Checksum(body, castagnoli))
+		p, err := decodeRegistrations(volume, append(sum, body...))
+		if err != nil {
+			if !errors.Is(err, ErrReservations) {
+				t.Fatal(err)
+			}
+			return
+		}
+		text := p.encode(volume)
+		again, err := decodeRegistrations(volume, text)
+		if err != nil || !bytes.Equal(again.encode(volume), text) || p.holder != nil && !p.holds(*p.holder) {
+			t.Fatalf("%s: %v", text, err)
+		}
+	})
 }

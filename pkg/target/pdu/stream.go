@@ -21,9 +21,10 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// readAhead is the Reader's buffer in bytes: many small requests in one read of
-// the source; longer data segments bypass it.
-const readAhead = 64 << 10
+// readAhead is the Reader's buffer in bytes: several small requests in one read of the
+// source. Longer data segments bypass it but for their beginning, which is copied
+// twice.
+const readAhead = 16 << 10
 
 // Reader takes a stream apart. After each Next, the data segment must be taken
 // with Data or Skip.
