@@ -75,7 +75,7 @@ run() {
 	demo) hack/demo.sh ;;
 	initiator)
 		go build -o bin/ramtarget ./test/targets/ramtarget &&
-			in_guest initiator test/conformance/kernel.sh bin/ramtarget
+			in_guest initiator test/conformance/kernel.sh bin/ramtarget "${AWAY:-45}"
 		;;
 	sanity-live) compile sanity && in_guest sanity-live test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" ;;
 	e2e) compile e2e && in_guest e2e env E2E_BINARY=bin/csi-swiftblock .cache/e2e.test -test.v ;;
@@ -103,7 +103,7 @@ compile() { make -s build && go test -c -o ".cache/$1.test" "./test/$1"; }
 in_guest() {
 	local kernel_log=$logs/$1.kernel
 	shift
-	test/guest/guest.sh run -t 900 -l "$kernel_log" -- "$@" && no_io_errors "$kernel_log"
+	test/guest/guest.sh run -t $((900 + ${AWAY:-0})) -l "$kernel_log" -- "$@" && no_io_errors "$kernel_log"
 }
 
 main "$@"

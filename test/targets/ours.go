@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Ours builds the RAM target of this module in dir and returns it as a server
+// Ours builds the test target of this module in dir and returns it as a server
 // that runs with more arguments.
 func Ours(ctx context.Context, dir string, race bool, more ...string) (*Server, error) {
 	binary := filepath.Join(dir, "ramtarget")
