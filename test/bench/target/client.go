@@ -21,6 +21,7 @@ type workload struct {
 	depth int // requests in flight
 	write bool
 	seq   bool
+	flush int     // requests from one flush to the next; 0: none
 	goal  float64 // at least this multiple of the peer
 }
 
@@ -52,6 +53,9 @@ func (w *workload) do(ctx context.Context, s *targets.Server, requests int) (sam
 	}
 	if w.write {
 		args = append(args, "-w", "--pattern=90")
+	}
+	if w.flush > 0 {
+		args = append(args, "--flush-interval", strconv.Itoa(w.flush))
 	}
 	before, err := cpuTime(s.PID())
 	if err != nil {

@@ -1,8 +1,9 @@
-// Command target measures our iSCSI target, with RAM behind it, against Debian's
-// tgt on a file in RAM, with the same initiator (qemu-img bench on libiscsi) and
-// the same limits of a session.
+// Command target measures our iSCSI target against Debian's tgt, with the same
+// initiator (qemu-img bench on libiscsi) and the same limits of a session: with RAM
+// behind ours and a file in RAM behind tgt, and then with the block engine behind ours
+// and a file on the same disk behind tgt.
 //
-//	go run ./test/bench/target [-quick] [-force] [-o file]
+//	go run ./test/bench/target [-quick] [-force] [-only ram|disk] [-dir d] [-o file]
 //
 // Rounds are interleaved: in each, every workload runs on ours and on both
 // backing stores of tgt, in turn. The peer's figure is the better median of the
@@ -38,6 +39,8 @@ var (
 func main() {
 	fast := flag.Bool("quick", false, "fewer and shorter runs, for a first look; keeps no file unless -o is given")
 	force := flag.Bool("force", false, "measure on a busy machine, too")
+	only := flag.String("only", "", "half of it: ram or disk")
+	dir := flag.String("dir", ".cache", "directory on the disk to measure")
 	out := flag.String("o", "", "file for the result (default bench/results/target.json)")
 	flag.Parse()
 	e := full
@@ -49,13 +52,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, e, *force, *out); err != nil {
+	if err := run(ctx, e, *force, *only, *dir, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-target:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, e effort, force bool, out string) error {
+func run(ctx context.Context, e effort, force bool, only, dir, out string) error {
 	result, err := report.Begin("bench-target", force)
 	if err != nil {
 		return err
@@ -69,8 +72,15 @@ func run(ctx context.Context, e effort, force bool, out string) error {
 		return err
 	}
 	defer os.RemoveAll(bench.dir)
-	for _, measure := range []func(context.Context) ([]report.Row, error){bench.compare, bench.allocations, bench.parallelism} {
-		rows, err := measure(ctx)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	if bench.disk, err = os.MkdirTemp(dir, "bench-target-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(bench.disk)
+	for _, part := range bench.parts(only) {
+		rows, err := part(ctx)
 		if err != nil {
 			return err
 		}
@@ -81,6 +91,20 @@ func run(ctx context.Context, e effort, force bool, out string) error {
 			"The initiator runs on the same CPUs. Random: a stride that meets every block once.", e.rounds, e.run),
 	}
 	return result.End(os.Stdout, out)
+}
+
+// parts are what is measured, in turn.
+func (b *bench) parts(only string) (parts []func(context.Context) ([]report.Row, error)) {
+	compare := func(with setting) func(context.Context) ([]report.Row, error) {
+		return func(ctx context.Context) ([]report.Row, error) { return b.compare(ctx, with) }
+	}
+	if only != "disk" {
+		parts = append(parts, compare(b.inRAM()), b.allocations, b.parallelism)
+	}
+	if only != "ram" {
+		parts = append(parts, compare(b.onDisk()))
+	}
+	return parts
 }
 
 // limits of a session, the same for tgt as those that ours offers.

@@ -17,31 +17,55 @@ const (
 )
 
 // busyReads is the workload whose cost per request has goals of its own.
-var busyReads = workload{"4 KiB random read, QD 32", 4 * kib, 32, false, false, 1.5}
+var busyReads = workload{"4 KiB random read, QD 32", 4 * kib, 32, false, false, 0, 1.5}
 
 // workloads with the goals of the project.
 var workloads = []workload{
-	{"4 KiB random read, QD 1", 4 * kib, 1, false, false, 1.0},
+	{"4 KiB random read, QD 1", 4 * kib, 1, false, false, 0, 1.0},
 	busyReads,
-	{"4 KiB random write, QD 1", 4 * kib, 1, true, false, 0.8},
-	{"4 KiB random write, QD 32", 4 * kib, 32, true, false, 0.9},
-	{"64 KiB sequential read, QD 1", 64 * kib, 1, false, true, 1.3},
-	{"64 KiB sequential read, QD 32", 64 * kib, 32, false, true, 1.3},
-	{"64 KiB sequential write, QD 1", 64 * kib, 1, true, true, 1.0},
-	{"64 KiB sequential write, QD 32", 64 * kib, 32, true, true, 1.0},
-	{"1 MiB sequential read, QD 1", mib, 1, false, true, 1.3},
-	{"1 MiB sequential read, QD 32", mib, 32, false, true, 1.3},
-	{"1 MiB sequential write, QD 1", mib, 1, true, true, 1.0},
-	{"1 MiB sequential write, QD 32", mib, 32, true, true, 1.0},
+	{"4 KiB random write, QD 1", 4 * kib, 1, true, false, 0, 0.8},
+	{"4 KiB random write, QD 32", 4 * kib, 32, true, false, 0, 0.9},
+	{"64 KiB sequential read, QD 1", 64 * kib, 1, false, true, 0, 1.3},
+	{"64 KiB sequential read, QD 32", 64 * kib, 32, false, true, 0, 1.3},
+	{"64 KiB sequential write, QD 1", 64 * kib, 1, true, true, 0, 1.0},
+	{"64 KiB sequential write, QD 32", 64 * kib, 32, true, true, 0, 1.0},
+	{"1 MiB sequential read, QD 1", mib, 1, false, true, 0, 1.3},
+	{"1 MiB sequential read, QD 32", mib, 32, false, true, 0, 1.3},
+	{"1 MiB sequential write, QD 1", mib, 1, true, true, 0, 1.0},
+	{"1 MiB sequential write, QD 32", mib, 32, true, true, 0, 1.0},
 }
+
+// flushed is measured on devices that have something to flush.
+var flushed = workload{"4 KiB random write, QD 32, flush every 32", 4 * kib, 32, true, false, 32, 2.0}
 
 // fill writes the whole device once.
 var fill = workload{what: "fill", size: mib, depth: 4, write: true, seq: true}
 
-// bench measures; its files are in dir, which is in RAM.
+// bench measures; its files are in dir, which is in RAM, and in disk.
 type bench struct {
 	effort
-	dir string
+	dir, disk string
+}
+
+// setting is a pair of devices behind ours and behind tgt.
+type setting struct {
+	what      string   // before the name of a workload
+	dir       string   // of the file behind tgt
+	arguments []string // of ours
+	workloads []workload
+}
+
+// inRAM has RAM behind ours, and a file in RAM behind tgt.
+func (b *bench) inRAM() setting { return setting{dir: b.dir, workloads: workloads} }
+
+// onDisk has the block engine behind ours, and a file behind tgt.
+func (b *bench) onDisk() setting {
+	return setting{
+		what:      "engine, disk: ",
+		dir:       b.disk,
+		arguments: []string{"-engine", b.disk},
+		workloads: append(slices.Clone(workloads), flushed),
+	}
 }
 
 // start starts servers and fills their devices; stop ends them all.
@@ -63,16 +87,17 @@ func (b *bench) start(ctx context.Context, servers ...*targets.Server) (stop fun
 	return stop, nil
 }
 
-// compare measures all workloads on ours and on tgt, and the CPU time of busyReads.
-func (b *bench) compare(ctx context.Context) ([]report.Row, error) {
-	ours, err := targets.Ours(ctx, b.dir, false)
+// compare measures all workloads of a setting on ours and on tgt, and the CPU time of
+// busyReads.
+func (b *bench) compare(ctx context.Context, with setting) ([]report.Row, error) {
+	ours, err := targets.Ours(ctx, b.dir, false, with.arguments...)
 	if err != nil {
 		return nil, err
 	}
 	servers := []*targets.Server{ours}
 	for i, store := range []string{"rdwr", "aio"} {
 		tgt, err := targets.Tgt(targets.TgtConfig{
-			Name: "tgt " + store, Dir: b.dir, Control: 4711 + i, Store: store, Limits: limits(),
+			Name: "tgt " + store, Dir: with.dir, Control: 4711 + i, Store: store, Limits: limits(),
 		})
 		if err != nil {
 			return nil, err
@@ -84,16 +109,16 @@ func (b *bench) compare(ctx context.Context) ([]report.Row, error) {
 		return nil, err
 	}
 	defer stop()
-	samples := make([]map[string][]sample, len(workloads)) // by workload, then server
-	counts := make([]int, len(workloads))
-	for i, w := range workloads {
+	samples := make([]map[string][]sample, len(with.workloads)) // by workload, then server
+	counts := make([]int, len(with.workloads))
+	for i, w := range with.workloads {
 		samples[i] = map[string][]sample{}
 		if counts[i], err = w.calibrate(ctx, ours, b.run); err != nil {
 			return nil, err
 		}
 	}
 	for round := range b.rounds {
-		for i, w := range workloads {
+		for i, w := range with.workloads {
 			for turn := range servers {
 				// Whoever comes first differs from round to round.
 				s := servers[(turn+round)%len(servers)]
@@ -106,17 +131,17 @@ func (b *bench) compare(ctx context.Context) ([]report.Row, error) {
 		}
 	}
 	var rows []report.Row
-	for i, w := range workloads {
+	for i, w := range with.workloads {
 		unit, scale := "IOPS", 1.0
 		if w.seq {
 			unit, scale = "MB/s", float64(w.size)/1e6
 		}
 		goal := report.Goal{Relative: true, AtLeast: w.goal}
-		rows = append(rows, row(w.what, unit, goal, samples[i], func(s sample) float64 { return s.rate() * scale }))
+		rows = append(rows, row(with.what+w.what, unit, goal, samples[i], func(s sample) float64 { return s.rate() * scale }))
 	}
 	cost := func(s sample) float64 { return float64(s.cpu.Microseconds()) / float64(s.requests) }
-	busy := samples[slices.Index(workloads, busyReads)]
-	return append(rows, row("CPU of a "+busyReads.what, "µs", report.Goal{AtMost: 8}, busy, cost)), nil
+	busy := samples[slices.Index(with.workloads, busyReads)]
+	return append(rows, row(with.what+"CPU of a "+busyReads.what, "µs", report.Goal{AtMost: 8}, busy, cost)), nil
 }
 
 // row makes a figure of the samples by server: the medians, that of the peer
