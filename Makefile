@@ -1,10 +1,10 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator sanity sanity-live e2e mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 need-go:
 	@command -v go >/dev/null || { echo "make: there is no Go: install Go 1.26 or newer and put it on PATH" >&2; exit 1; }
@@ -29,6 +29,9 @@ conformance: need-go ## libiscsi's suite against our target and tgt
 
 initiator: need-go ## the Linux initiator against our target, in the guest
 	@hack/test.sh initiator
+
+initiator-smp: need-go ## a Linux with four processors against our target, with the race detector
+	@test/conformance/smp.sh
 
 sanity: need-go ## csi-sanity against the driver in one process
 	@hack/test.sh sanity

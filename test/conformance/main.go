@@ -41,7 +41,7 @@ const (
 // disputed tests are wrong themselves: failing them is right.
 var disputed = map[string]string{
 	"ALL.WriteSame10.UnmapUntilEnd": "asks to unmap with a data-out of FFh (it is cleared in the sibling tests) and expects zeros; " +
-		"with LBPRZ set the blocks must read as the data-out (SBC-3)",
+		"with LBPRZ set the blocks must read as the data-out (SBC-3), as qemu's disk has it, too",
 	"ALL.GetLBAStatus.UnmapSingle": "asks for the status of block i+1 and expects a descriptor that begins at i+8; " +
 		"it begins at the block asked for (SBC-3)",
 	"ALL.iSCSITMF.LUNResetSimpleAsync": "asserts, before the response can have come, a flag that only the callback of the response sets",
