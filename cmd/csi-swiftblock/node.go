@@ -19,6 +19,16 @@ var version = "0.0.0-dev"
 
 func identity() *driver.Identity { return &driver.Identity{Version: version} }
 
+// hostTools runs the host's tools. Behind a prefix, that is in a container, they
+// run in units of the host where it has any: else they would end with the container.
+func hostTools(prefix, root string) host.Runner {
+	run := host.Exec{Prefix: strings.Fields(prefix)}
+	if prefix != "" && host.HasUnits(root) {
+		return host.NewUnits(run)
+	}
+	return run
+}
+
 func nodeCommand() *cobra.Command {
 	var config driver.NodeConfig
 	var csiEndpoint, export, prefix, root string
@@ -32,7 +42,7 @@ func nodeCommand() *cobra.Command {
 				return err
 			}
 			defer conn.Close()
-			run := host.Exec{Prefix: strings.Fields(prefix)}
+			run := hostTools(prefix, root)
 			config.Exports = wire.NewExportsClient(conn)
 			config.Initiator = &host.Initiator{Run: run, Root: root}
 			lasting := host.NewLasting(run)

@@ -33,6 +33,9 @@ func ParseFSType(name string) (FSType, error) {
 	case Ext4, XFS:
 		return t, nil
 	}
+	if name == "btrfs" {
+		return "", fmt.Errorf("file system btrfs: %w: the kernel confuses a clone with its source when both are mounted; want %s or %s", ErrInvalid, Ext4, XFS)
+	}
 	return "", fmt.Errorf("file system %.32q: %w: want %s or %s", name, ErrInvalid, Ext4, XFS)
 }
 

@@ -244,7 +244,8 @@ func TestRescan(t *testing.T) {
 	if err := i.Rescan(t.Context(), testVolume, 1<<20); err != nil || m.read(scsi+"rescan") != "" {
 		t.Errorf("Rescan to the present size asked the LUN (%v)", err)
 	}
-	time.AfterFunc(100*time.Millisecond, func() { os.WriteFile(m.path(scsi+"block/sdb/size"), []byte("4096\n"), 0o600) })
+	m.write(m.path("grown"), "4096\n") // the kernel's attributes change at once
+	time.AfterFunc(100*time.Millisecond, func() { os.Rename(m.path("grown"), m.path(scsi+"block/sdb/size")) })
 	if err := i.Rescan(t.Context(), testVolume, 2<<20); err != nil || m.read(scsi+"rescan") != "1" {
 		t.Errorf("Rescan: %v", err)
 	}
