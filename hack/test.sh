@@ -64,7 +64,8 @@ run() {
 	race) go vet ./... && gotest -timeout 20m ./cmd/... ./pkg/... ;;
 	swift)
 		on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
-			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog
+			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog &&
+			NODES=3 on_swift without_node_2 gotest -count=1 -run RealSwift ./pkg/swift/swifttest
 		;;
 	soak)
 		RAPID_CHECKS=5000 SWIFTBLOCK_KILL_ROUNDS=500 on_swift gotest -count=1 -timeout 12h \
@@ -95,6 +96,12 @@ on_swift() (
 	export "${swift[@]}"
 	"$@"
 )
+
+# without_node_2 COMMAND...: runs it while a third of a Swift of three nodes is dead.
+without_node_2() {
+	# shellcheck disable=SC2154 # on_swift's
+	ROOT=$directory hack/swift.sh kill account-2 container-2 object-2 && SWIFTBLOCK_NODE_AWAY=2 "$@"
+}
 
 # compile SUITE: the binary, and test/SUITE as .cache/SUITE.test, to be run elsewhere.
 compile() { make -s build && go test -c -o ".cache/$1.test" "./test/$1"; }

@@ -35,6 +35,7 @@ func controllerCommand() *cobra.Command {
 			controller := driver.NewController(driver.ControllerConfig{
 				Catalog: s.catalog, Cluster: standalone{nodes}, Account: store, Accounts: s.accounts, Exports: driver.Nodes{},
 			})
+			go watchStore(c.Context(), store)
 			return together(c.Context(),
 				func(ctx context.Context) error {
 					return driver.Serve(ctx, csiEndpoint, log, identity().Register, controller.Register)

@@ -38,9 +38,12 @@ serves.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			ctx := c.Context()
-			if config.Store, err = openStore(); err != nil {
+			store, err := openStore()
+			if err != nil {
 				return err
 			}
+			go watchStore(ctx, store)
+			config.Store = store
 			conn, err := grpc.NewClient(controller, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
 				return err

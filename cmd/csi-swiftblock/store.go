@@ -1,8 +1,16 @@
 package main
 
 import (
+	"context"
+	"log/slog"
+	"time"
+
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
+
+// credentialsPeriod is how often changed credentials are looked for. The kubelet
+// takes a minute to bring a changed Secret, so this adds little.
+const credentialsPeriod = 5 * time.Second
 
 // openStore is the Swift account that the environment names.
 func openStore() (*swift.Client, error) {
@@ -11,6 +19,17 @@ func openStore() (*swift.Client, error) {
 		return nil, err
 	}
 	return swift.New(credentials, swift.Options{Reload: credentialsFromEnvironment})
+}
+
+// watchStore follows changed credentials until ctx ends.
+func watchStore(ctx context.Context, client *swift.Client) {
+	client.Watch(ctx, credentialsPeriod, func(err error) {
+		if err != nil {
+			slog.Error("changed credentials of the object store are not used, the old ones are", "error", err)
+			return
+		}
+		slog.Info("changed credentials of the object store are in use")
+	})
 }
 
 func credentialsFromEnvironment() (swift.Credentials, error) { return swift.LoadCredentials("", "") }

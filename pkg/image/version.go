@@ -149,7 +149,7 @@ func (v *Version) readPatch(ctx context.Context, at snapshots.Location, chunk ui
 func (v *Version) get(ctx context.Context, at snapshots.Location, o swift.GetOptions) (swift.Object, error) {
 	object, err := v.store.Get(ctx, at.Container, at.Name, o)
 	if errors.Is(err, swift.ErrNotFound) {
-		o.Newest = true
+		o.Newest, o.Buf = true, nil // the memory is lost, see [swift.GetOptions]
 		object, err = v.store.Get(ctx, at.Container, at.Name, o)
 	}
 	return object, err

@@ -24,14 +24,15 @@ const MaxBody = 64 << 20
 type Options struct {
 	// Concurrency bounds the requests on their way at one time. Default 32.
 	Concurrency int
-	// Patience is how long a request that fails for a passing reason is repeated.
-	// Default 30 s; negative: never repeated.
+	// Patience is how long a request that fails for a passing reason is repeated, or
+	// waits for a store that does not answer anybody. Default 30 s; negative: it is
+	// never repeated.
 	Patience time.Duration
 	// Stall ends an attempt during which no byte moved for that long. It is also
 	// the limit of a log-in. Default 30 s.
 	Stall time.Duration
-	// Reload, if set, gives the credentials for every log-in but the first, so
-	// that changed ones are used as soon as the old ones end.
+	// Reload, if set, reads the credentials anew: before every log-in but the first,
+	// and when [Client.Watch] looks for changed ones.
 	Reload func() (Credentials, error)
 }
 
@@ -50,10 +51,10 @@ func (o Options) withDefaults() Options {
 
 // Client is the [Store] of a Swift account.
 type Client struct {
-	options   Options
-	transport *http.Transport
-	login     *login
-	slots     chan struct{} // one per request on its way
+	options Options
+	login   *login
+	turns   *turnstile
+	metrics *metrics
 }
 
 var _ Store = (*Client)(nil)
@@ -65,20 +66,46 @@ func New(cred Credentials, o Options) (*Client, error) {
 	if err := cred.check(); err != nil {
 		return nil, &Error{Op: "configure", Kind: ErrUnauthorized, Cause: err}
 	}
-	t, err := newTransport(cred, o.Concurrency)
+	turns := &turnstile{limit: o.Concurrency}
+	metrics := newMetrics(turns)
+	login, err := newLogin(cred, o, metrics)
 	if err != nil {
 		return nil, &Error{Op: "configure", Kind: ErrRejected, Cause: err}
 	}
-	return &Client{
-		options:   o,
-		transport: t,
-		login:     newLogin(cred, o, t),
-		slots:     make(chan struct{}, o.Concurrency),
-	}, nil
+	return &Client{options: o, login: login, turns: turns, metrics: metrics}, nil
 }
 
 // Close drops the idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.login.close() }
+
+// Watch looks for changed credentials every period until ctx ends, and logs in with
+// them: requests on their way end under the old ones. Where the new ones cannot be
+// read, or are refused, the old ones stay. report hears of every change, nil for
+// one that is in use now, and of every new reason why one is not.
+func (c *Client) Watch(ctx context.Context, period time.Duration, report func(error)) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		changed, err := c.login.renew(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			last = ""
+			if changed {
+				report(nil)
+			}
+		case err.Error() != last:
+			last = err.Error()
+			report(err)
+		}
+	}
+}
 
 // Check logs in and asks for the account once.
 func (c *Client) Check(ctx context.Context) error {

@@ -1,7 +1,6 @@
 package swift
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	ncw "github.com/ncw/swift/v2"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // request is one call of the API, which may take several attempts.
@@ -30,6 +31,14 @@ type request struct {
 	meaning   map[int]error // of statuses, where it is not the usual one
 }
 
+// kind tells what the cluster must be fit for.
+func (r request) kind() kind {
+	if r.method == http.MethodGet || r.method == http.MethodHead {
+		return reading
+	}
+	return changing
+}
+
 func (r request) fail(kind error, status int, cause error) *Error {
 	return &Error{Op: r.op, Container: r.container, Object: r.object, Kind: kind, Status: status, Cause: cause}
 }
@@ -41,18 +50,19 @@ var errAnswer = errors.New("unexpected answer")
 var errStalled = errors.New("no progress")
 
 // do sends r and gives a good answer to handle (which may be nil), repeating
-// both while they fail for a passing reason and patience lasts. Requests do not
-// overtake the bound on concurrency; those that wait to be repeated hold no slot.
+// both while they fail for a passing reason and patience lasts. A request that waits
+// to be repeated has no turn.
 func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) error {
 	deadline := time.Now().Add(c.options.Patience)
-	var used *session
+	var refused *session
 	renewed := false
 	for repeats := 0; ; {
-		s, err := c.login.session(ctx, used)
-		if err == nil {
-			used = nil
-			err = c.attempt(ctx, s, r, handle)
+		var patience time.Duration
+		if c.options.Patience > 0 {
+			patience = max(time.Until(deadline), time.Millisecond)
 		}
+		s, err := c.attempt(ctx, r, refused, patience, handle)
+		refused = nil
 		var failure *Error
 		switch {
 		case err == nil:
@@ -64,7 +74,7 @@ func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) 
 		}
 		switch {
 		case failure.Status == http.StatusUnauthorized && s != nil && !renewed:
-			used, renewed = s, true // the token ended: log in anew, once
+			refused, renewed = s, true // the token ended: log in anew, once
 			continue
 		case failure.Kind == ErrNotFound && r.method == http.MethodDelete && repeats > 0:
 			return nil
@@ -75,7 +85,42 @@ func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) 
 			return r.fail(err, 0, failure)
 		}
 		repeats++
+		c.metrics.retries.WithLabelValues(r.op).Inc()
 	}
+}
+
+// attempt sends r once, when it is its turn, in a session other than the refused
+// one. It returns the session, nil if there was none.
+func (c *Client) attempt(ctx context.Context, r request, refused *session, patience time.Duration, handle func(*answer) error) (*session, error) {
+	turn, err := c.turns.enter(ctx, r.kind(), patience)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.login.session(ctx, refused)
+	if err == nil {
+		err = c.send(ctx, s, r, handle)
+	}
+	silence, vague := verdict(err)
+	c.turns.leave(turn, silence, vague || ctx.Err() != nil)
+	return s, err
+}
+
+// verdict tells what the outcome of an attempt says about the store as a whole:
+// silence is not nil if it did not answer, or blames itself; vague is true if that
+// cannot be told, as of a request that came too fast.
+func verdict(err error) (silence error, vague bool) {
+	var failure *Error
+	switch {
+	case err == nil:
+		return nil, false
+	case !errors.As(err, &failure):
+		return err, false
+	case failure.Status >= 500:
+		return fmt.Errorf("HTTP status %d", failure.Status), false
+	case failure.Kind == ErrUnavailable && failure.Status == 0:
+		return failure.Cause, false // a log-in
+	}
+	return nil, failure.Kind == ErrUnavailable
 }
 
 // backOff grows from 0.1 s to 5 s, give or take a half, so that clients that
@@ -96,14 +141,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// attempt sends r once. Errors of the network are returned as they are.
-func (c *Client) attempt(ctx context.Context, s *session, r request, handle func(*answer) error) error {
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// send is one exchange with the store. Errors of the network are returned as they
+// are.
+func (c *Client) send(ctx context.Context, s *session, r request, handle func(*answer) error) error {
+	start, status := time.Now(), 0
+	defer func() { c.metrics.sentOne(r.op, status, time.Since(start)) }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := &watchdog{limit: c.options.Stall}
@@ -121,15 +163,20 @@ func (c *Client) attempt(ctx context.Context, s *session, r request, handle func
 		opts.Headers["Content-Length"] = strconv.Itoa(len(r.body)) // else ncw sends chunks
 	}
 	if len(r.body) > 0 {
-		opts.Body = &watched{bytes.NewReader(r.body), watch}
+		body := &lent{rest: r.body}
+		defer body.takeBack()
+		opts.Body = &watched{body, watch, c.metrics.sent}
 	}
 	resp, _, err := s.conn.Call(ctx, s.url, opts)
+	if resp != nil {
+		status = resp.StatusCode
+	}
 	if err == nil {
 		defer resp.Body.Close()
 		if handle == nil {
 			_, err = io.Copy(io.Discard, resp.Body)
 		} else {
-			err = handle(&answer{resp, watched{resp.Body, watch}})
+			err = handle(&answer{resp, watched{resp.Body, watch, c.metrics.received}})
 		}
 	}
 	if err != nil && context.Cause(ctx) != nil {
@@ -174,18 +221,44 @@ type watchdog struct {
 	limit time.Duration
 }
 
-// watched is a reader whose progress is reported to a watchdog.
+// watched is a reader whose progress is reported to a watchdog, and counted.
 type watched struct {
 	io.Reader
-	dog *watchdog
+	dog   *watchdog
+	moved prometheus.Counter
 }
 
 func (w watched) Read(p []byte) (int, error) {
 	n, err := w.Reader.Read(p)
 	if n > 0 {
 		w.dog.timer.Reset(w.dog.limit)
+		w.moved.Add(float64(n))
 	}
 	return n, err
+}
+
+// lent is the caller's memory as the body of a request. A transport may go on
+// reading a body after it gave the request up, so it is taken back.
+type lent struct {
+	mu   sync.Mutex
+	rest []byte
+}
+
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+func (l *lent) takeBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = nil
 }
 
 // answer is a response of status 2xx whose body is watched.

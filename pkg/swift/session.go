@@ -2,14 +2,9 @@ package swift
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -28,13 +23,13 @@ type session struct {
 // login hands out the session of the day and sees to it that one log-in serves
 // all callers.
 type login struct {
-	options   Options
-	transport http.RoundTripper
+	options Options
+	metrics *metrics
 
-	cred Credentials // of the log-in on its way, or of the last one
-	used bool        // cred has been tried, so Reload is asked from now on
-
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex  // guards what follows
+	cred    Credentials // that worked last, at first those given
+	tried   bool        // so that Reload is asked from now on
+	lines   *lines      // what cred says of connections
 	current *session
 	flight  *flight // the log-in on its way
 }
@@ -45,8 +40,18 @@ type flight struct {
 	err     error
 }
 
-func newLogin(cred Credentials, o Options, t *http.Transport) *login {
-	return &login{options: o, cred: cred, transport: roundTripper{t}}
+func newLogin(cred Credentials, o Options, m *metrics) (*login, error) {
+	lines, err := newLines(cred, o.Concurrency)
+	if err != nil {
+		return nil, err
+	}
+	return &login{options: o, metrics: m, cred: cred, lines: lines}, nil
+}
+
+func (l *login) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines.transport.CloseIdleConnections()
 }
 
 // session returns a session other than the refused one (nil: any).
@@ -74,26 +79,73 @@ func (l *login) session(ctx context.Context, refused *session) (*session, error)
 // fly logs in for all that wait for f. It belongs to none of them, so that one
 // that gives up does not fail the others.
 func (l *login) fly(f *flight) {
-	ctx, cancel := context.WithTimeout(context.Background(), l.options.Stall)
-	defer cancel()
-	s, err := l.logIn(ctx)
+	f.session, f.err = l.again(context.Background())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f.session, f.err = s, err
 	l.flight = nil
-	if err == nil {
-		l.current = s
-	}
 	close(f.done)
 }
 
-func (l *login) logIn(ctx context.Context) (*session, error) {
-	r := request{op: "log in"}
-	cred, err := l.credentials()
-	if err != nil {
-		return nil, r.fail(ErrUnauthorized, 0, err)
+// again logs in with what Reload says, or with the last credentials that worked
+// if that cannot be read or is refused.
+func (l *login) again(ctx context.Context) (*session, error) {
+	l.mu.Lock()
+	last, tried := l.cred, l.tried
+	l.tried = true
+	l.mu.Unlock()
+	if tried && l.options.Reload != nil {
+		if cred, err := l.reload(); err == nil && cred != last {
+			if s, err := l.logIn(ctx, cred); !errors.Is(err, ErrUnauthorized) {
+				return s, err
+			}
+		}
 	}
-	conn := cred.connection(l.transport)
+	return l.logIn(ctx, last)
+}
+
+// renew logs in with changed credentials, if there are any.
+func (l *login) renew(ctx context.Context) (changed bool, err error) {
+	cred, err := l.reload()
+	if err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	same := cred == l.cred && l.lines.same(cred)
+	l.mu.Unlock()
+	if same {
+		return false, nil
+	}
+	_, err = l.logIn(ctx, cred)
+	return err == nil, err
+}
+
+// reload reads the credentials anew.
+func (l *login) reload() (Credentials, error) {
+	cred, err := l.options.Reload()
+	if err == nil {
+		err = cred.check()
+	}
+	if err != nil {
+		return cred, request{op: "reload credentials"}.fail(ErrUnauthorized, 0, err)
+	}
+	return cred, nil
+}
+
+// logIn makes a session and, if that succeeds, the one for all from now on.
+func (l *login) logIn(ctx context.Context, cred Credentials) (s *session, err error) {
+	defer func() { l.metrics.loggedIn(err) }()
+	ctx, cancel := context.WithTimeout(ctx, l.options.Stall)
+	defer cancel()
+	r := request{op: "log in"}
+	l.mu.Lock()
+	lines := l.lines
+	l.mu.Unlock()
+	if !lines.same(cred) {
+		if lines, err = newLines(cred, l.options.Concurrency); err != nil {
+			return nil, r.fail(ErrRejected, 0, err)
+		}
+	}
+	conn := cred.connection(lines)
 	if err := conn.Authenticate(ctx); err != nil {
 		var e *Error
 		switch err := r.explain(err); {
@@ -106,28 +158,18 @@ func (l *login) logIn(ctx context.Context) (*session, error) {
 		}
 		return nil, e
 	}
-	s := &session{conn: conn, url: conn.StorageUrl}
+	s = &session{conn: conn, url: conn.StorageUrl}
 	if !conn.Expires.IsZero() {
 		s.renew = conn.Expires.Add(-time.Minute)
 		conn.Expires = time.Time{} // else Call would log in by itself
 	}
-	return s, nil
-}
-
-// credentials asks for changed ones at every log-in but the first.
-func (l *login) credentials() (Credentials, error) {
-	if l.used && l.options.Reload != nil {
-		cred, err := l.options.Reload()
-		if err == nil {
-			err = cred.check()
-		}
-		if err != nil {
-			return cred, err
-		}
-		l.cred = cred
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lines != lines {
+		l.lines.transport.CloseIdleConnections()
 	}
-	l.used = true
-	return l.cred, nil
+	l.cred, l.lines, l.current = cred, lines, s
+	return s, nil
 }
 
 // forever switches off a time-out of ncw: [watchdog] and contexts do its work.
@@ -160,56 +202,4 @@ func (c Credentials) connection(t http.RoundTripper) *ncw.Connection {
 		ConnectTimeout: forever,
 		Timeout:        forever,
 	}
-}
-
-// roundTripper keeps two habits of ncw at bay: it closes all idle connections at
-// each log-in if it can, and it drops the text of an error if io.EOF comes along
-// with it.
-type roundTripper struct{ inner http.RoundTripper }
-
-// RoundTrip implements [http.RoundTripper].
-func (t roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.inner.RoundTrip(req)
-	if err == nil && resp.StatusCode >= 400 {
-		resp.Body = lateEOF{resp.Body}
-	}
-	return resp, err
-}
-
-// lateEOF reports the end only when nothing else is left to report.
-type lateEOF struct{ io.ReadCloser }
-
-func (r lateEOF) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	if n > 0 && err == io.EOF {
-		err = nil
-	}
-	return n, err
-}
-
-// newTransport makes connections for n requests at one time.
-func newTransport(cred Credentials, n int) (*http.Transport, error) {
-	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ExpectContinueTimeout: 2 * time.Second,
-		IdleConnTimeout:       30 * time.Second, // Swift's own end after 60 s
-		MaxIdleConnsPerHost:   n,
-		DisableCompression:    true, // the bytes are counted and verified as stored
-		ReadBufferSize:        64 << 10,
-		WriteBufferSize:       64 << 10,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: cred.Insecure},
-	}
-	if cred.CAFile != "" {
-		pem, err := os.ReadFile(cred.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", cred.CAFile)
-		}
-	}
-	return t, nil
 }

@@ -1,6 +1,7 @@
 package swifttest
 
 import (
+	"os"
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -9,7 +10,7 @@ import (
 
 func TestEmbedded(t *testing.T) {
 	t.Log("store: embedded server, files, loopback HTTP")
-	Conformance(t, func(t testing.TB) swift.Store {
+	Conformance(t, Exact, func(t testing.TB) swift.Store {
 		client, _ := NewServer(t, embedded.Options{})
 		return client
 	})
@@ -17,5 +18,10 @@ func TestEmbedded(t *testing.T) {
 
 func TestRealSwift(t *testing.T) {
 	store := NewRealStore(t)
-	Conformance(t, func(testing.TB) swift.Store { return store })
+	listings := Exact
+	if os.Getenv("SWIFTBLOCK_NODE_AWAY") != "" { // hack/test.sh ended one of three
+		t.Log("one node of three is away: listings are hints")
+		listings = Hints
+	}
+	Conformance(t, listings, func(testing.TB) swift.Store { return store })
 }

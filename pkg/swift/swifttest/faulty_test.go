@@ -12,7 +12,7 @@ import (
 )
 
 func TestWithoutFaultsNothingChanges(t *testing.T) {
-	Conformance(t, func(t testing.TB) swift.Store { return Count(Faulty(NewStore(t), 1, Faults{})) })
+	Conformance(t, Exact, func(t testing.TB) swift.Store { return Count(Faulty(NewStore(t), 1, Faults{})) })
 }
 
 // Each fault, when certain, does what it says.
@@ -87,7 +87,7 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			inner := NewStore(t)
-			f := fixture{inner, scratch(t, inner)}
+			f := fixture{inner, scratch(t, inner), Exact}
 			f.put(t, "o", []byte("original"))
 			store := Faulty(inner, 1, c.faults)
 			f.Store = store
@@ -102,7 +102,7 @@ func TestFaults(t *testing.T) {
 // The same seed gives the same faults to the same calls, another seed others.
 func TestFaultsFollowTheSeed(t *testing.T) {
 	inner := NewStore(t)
-	f := fixture{inner, scratch(t, inner)}
+	f := fixture{inner, scratch(t, inner), Exact}
 	f.put(t, "o", []byte("x"))
 	run := func(seed uint64) (outcomes []bool) {
 		store := Faulty(inner, seed, Faults{Unavailable: 0.5})
@@ -130,7 +130,7 @@ func TestCountAndObserve(t *testing.T) {
 		}
 		return nil
 	}))
-	f := fixture{store, scratch(t, inner)}
+	f := fixture{store, scratch(t, inner), Exact}
 	f.put(t, "o", noise(1000))
 	if _, err := f.Put(t.Context(), f.c, "no", noise(10), swift.PutOptions{}); !errors.Is(err, refused) {
 		t.Errorf("%v", err)
