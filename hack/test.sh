@@ -65,7 +65,7 @@ run() {
 	swift)
 		on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
 			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog &&
-			NODES=3 on_swift without_node_2 gotest -count=1 -run RealSwift ./pkg/swift/swifttest
+			NODES=3 SWIFTBLOCK_NODE_AWAY=2 on_swift gotest -count=1 -run RealSwift ./pkg/swift/swifttest
 		;;
 	soak)
 		RAPID_CHECKS=5000 SWIFTBLOCK_KILL_ROUNDS=500 on_swift gotest -count=1 -timeout 12h \
@@ -87,21 +87,17 @@ run() {
 gotest() { CGO_ENABLED=1 gotestsum --format pkgname --hide-summary skipped -- -race "$@"; }
 
 # on_swift COMMAND...: runs it with a real Swift of its own that ST_AUTH, ST_USER and
-# ST_KEY name.
+# ST_KEY name; with SWIFTBLOCK_NODE_AWAY=N its node N is dead.
 on_swift() (
 	directory=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
 	trap 'swift_wipe "$directory"' EXIT
 	trap 'exit 130' INT TERM
 	swift_up "$directory"
 	export "${swift[@]}"
+	local away=${SWIFTBLOCK_NODE_AWAY:-}
+	[ -z "$away" ] || ROOT=$directory hack/swift.sh kill "account-$away" "container-$away" "object-$away"
 	"$@"
 )
-
-# without_node_2 COMMAND...: runs it while a third of a Swift of three nodes is dead.
-without_node_2() {
-	# shellcheck disable=SC2154 # on_swift's
-	ROOT=$directory hack/swift.sh kill account-2 container-2 object-2 && SWIFTBLOCK_NODE_AWAY=2 "$@"
-}
 
 # compile SUITE: the binary, and test/SUITE as .cache/SUITE.test, to be run elsewhere.
 compile() { make -s build && go test -c -o ".cache/$1.test" "./test/$1"; }

@@ -20,6 +20,7 @@ import (
 // catalogFlags are what every command needs that works on the catalog.
 type catalogFlags struct {
 	authority, prefix, cluster string
+	certificates               string
 	grace                      time.Duration
 }
 
@@ -28,6 +29,7 @@ func (f *catalogFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.prefix, "prefix", "swiftblock_", "what the names of our containers in Swift begin with")
 	c.Flags().StringVar(&f.cluster, "cluster", "standalone", "name of this cluster; containers of another one are refused")
 	c.MarkFlagDirname("authority")
+	addCertificates(c, &f.certificates)
 }
 
 // session is what a command works with.
@@ -79,14 +81,24 @@ func (f *catalogFlags) session(store swift.Store) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	nodes, err := f.nodes()
+	if err != nil {
+		return nil, err
+	}
 	vault := accounts.Directory(filepath.Join(f.authority, "accounts"))
 	s := &session{records: records, accounts: accounts.New(store, vault, swift.Options{})}
 	s.catalog = catalog.New(catalog.Config{
 		Authority: records, Store: store, Accounts: s.accounts,
-		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: driver.Nodes{},
+		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: nodes,
 	})
 	s.store = s.catalog.Store()
 	return s, nil
+}
+
+// nodes reaches the export processes.
+func (f *catalogFlags) nodes() (driver.Nodes, error) {
+	keys, err := openKeys(f.certificates)
+	return driver.Nodes{Keys: keys}, err
 }
 
 // listPage is how many records a listing asks for at one time.

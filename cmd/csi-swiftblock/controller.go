@@ -31,17 +31,22 @@ func controllerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			exports, err := flags.nodes()
+			if err != nil {
+				return err
+			}
 			log := slog.Default()
 			controller := driver.NewController(driver.ControllerConfig{
-				Catalog: s.catalog, Cluster: standalone{nodes}, Account: store, Accounts: s.accounts, Exports: driver.Nodes{},
+				Catalog: s.catalog, Cluster: standalone{nodes}, Account: store, Accounts: s.accounts, Exports: exports,
 			})
 			go watchStore(c.Context(), store)
 			return together(c.Context(),
 				func(ctx context.Context) error {
-					return driver.Serve(ctx, csiEndpoint, log, identity().Register, controller.Register)
+					return driver.Server{Endpoint: csiEndpoint, Log: log}.Serve(ctx, identity().Register, controller.Register)
 				},
 				func(ctx context.Context) error {
-					return driver.Serve(ctx, openings, log, driver.NewOpenings(s.catalog, s.accounts).Register)
+					return driver.Server{Endpoint: openings, Keys: exports.Keys, Allow: driver.FromNode, Log: log}.
+						Serve(ctx, driver.NewOpenings(s.catalog, s.accounts).Register)
 				},
 				func(ctx context.Context) error {
 					return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })
@@ -57,7 +62,7 @@ func controllerCommand() *cobra.Command {
 	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for; 0: never")
 	c.Flags().DurationVar(&collect, "collect", time.Hour, "how often old versions of living volumes are looked for; 0: never")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/controller.sock", "CSI endpoint")
-	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller")
+	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller: a unix socket or HOST:PORT")
 	c.Flags().StringSliceVar(&nodes, "nodes", nil, "ids of the nodes that volumes may be published to; default: any")
 	return c
 }

@@ -1,30 +1,32 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/attach"
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
+	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
 func exportCommand() *cobra.Command {
 	var config attach.Config
-	var listen, controller, portal, budget string
+	var ways ways
+	var portal, budget string
 	var cacheMiB int64
 	var background int
 	c := &cobra.Command{
@@ -44,9 +46,13 @@ serves.`,
 			}
 			go watchStore(ctx, store)
 			config.Store = store
-			conn, err := grpc.NewClient(controller, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			keys, err := openKeys(ways.certificates)
 			if err != nil {
 				return err
+			}
+			conn, err := keys.Dial(ways.toController(), nil)
+			if err != nil {
+				return fmt.Errorf("--controller: %w", err)
 			}
 			defer conn.Close()
 			server, err := target.New(target.Config{Addr: portal, Logger: slog.Default()})
@@ -57,25 +63,61 @@ serves.`,
 				return err
 			}
 			config.Controller = wire.NewOpeningsClient(conn)
-			config.Endpoint = listen
+			config.Endpoint = ways.fromController(config.Node)
 			config.Portal = server
 			config.Cache = volume.NewCache(cacheMiB << 20)
 			config.Traffic = volume.NewTraffic(background)
 			config.Log = slog.Default()
-			return serveExports(ctx, config, server, listen)
+			return serveExports(ctx, config, server, ways.servers(keys, config.Log))
 		},
 	}
 	c.Flags().StringVar(&config.Dir, "state", "/var/lib/csi-swiftblock/export", "directory of the journals, on a real disk")
 	c.Flags().StringVar(&budget, "journal-budget", "", "what all journals may take together, such as 200Gi; default: 90 % of their file system")
 	c.Flags().StringVar(&config.RunDir, "run", "/run/csi-swiftblock", "directory that survives the process and not the reboot")
 	c.Flags().StringVar(&config.Node, "node", "", "id of this node, the same as of the node process")
-	c.Flags().StringVar(&listen, "listen", "unix:///run/csi-swiftblock/export.sock", "where node and controller reach this process")
-	c.Flags().StringVar(&controller, "controller", "unix:///run/csi-swiftblock/openings.sock", "where the controller answers")
 	c.Flags().StringVar(&portal, "portal", "127.0.0.1:13260", "loopback address and port of the iSCSI targets")
 	c.Flags().Int64Var(&cacheMiB, "cache", 256, "MiB of memory for what was read from Swift")
 	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory")
 	c.MarkFlagRequired("node")
+	ways.add(c)
 	return c
+}
+
+// ways are how this process and the others reach each other: over unix sockets on
+// one machine; between machines the controller is reached, and reaches this process,
+// over the network with certificates.
+type ways struct {
+	listen, network, endpoint, controller, certificates string
+}
+
+func (w *ways) add(c *cobra.Command) {
+	c.Flags().StringVar(&w.listen, "listen", "unix:///run/csi-swiftblock/export.sock", "socket where node, and a controller on this machine, reach this process")
+	c.Flags().StringVar(&w.network, "network", "", "HOST:PORT where a controller on another machine reaches this process")
+	c.Flags().StringVar(&w.endpoint, "endpoint", "", "HOST:PORT that the controller is told; default: that of --network")
+	c.Flags().StringVar(&w.controller, "controller", "unix:///run/csi-swiftblock/openings.sock", "where the controller answers: a unix socket or HOST:PORT")
+	addCertificates(c, &w.certificates)
+}
+
+func (w *ways) toController() string {
+	if strings.HasPrefix(w.controller, "unix:") {
+		return w.controller
+	}
+	return trust.Endpoint(trust.Controller, w.controller)
+}
+
+func (w *ways) fromController(node string) string {
+	if w.network == "" {
+		return w.listen
+	}
+	return trust.Endpoint(trust.Node(node), cmp.Or(w.endpoint, w.network))
+}
+
+func (w *ways) servers(keys *trust.Keys, log *slog.Logger) []driver.Server {
+	servers := []driver.Server{{Endpoint: w.listen, Log: log}}
+	if w.network != "" {
+		servers = append(servers, driver.Server{Endpoint: w.network, Keys: keys, Allow: driver.FromController, Log: log})
+	}
+	return servers
 }
 
 // journalBudget is how many bytes of disk the journals in dir may have together.
@@ -102,7 +144,7 @@ func journalBudget(given, dir string) (int64, error) {
 
 // serveExports runs until ctx ends. The portal accepts when every recorded target
 // is registered, and is closed before the volumes below it stop.
-func serveExports(ctx context.Context, config attach.Config, server *target.Server, listen string) error {
+func serveExports(ctx context.Context, config attach.Config, portal *target.Server, servers []driver.Server) error {
 	exports, err := attach.New(config)
 	if err != nil {
 		return err
@@ -111,9 +153,13 @@ func serveExports(ctx context.Context, config attach.Config, server *target.Serv
 		return err
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	err = driver.Serve(ctx, listen, config.Log, exports.Register)
+	go func() { served <- portal.Serve() }()
+	var tasks []func(context.Context) error
+	for _, s := range servers {
+		tasks = append(tasks, func(ctx context.Context) error { return s.Serve(ctx, exports.Register) })
+	}
+	err = together(ctx, tasks...)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(err, server.Shutdown(drain), <-served, exports.Close())
+	return errors.Join(err, portal.Shutdown(drain), <-served, exports.Close())
 }

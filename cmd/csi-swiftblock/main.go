@@ -59,6 +59,6 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand())
 	c.AddCommand(volumeCommand(), snapshotCommand(), imageCommand(), journalCommand())
 	c.AddCommand(checkCommand(), gcCommand())
-	c.AddCommand(demoCommand(), swiftServerCommand())
+	c.AddCommand(demoCommand(), swiftServerCommand(), certificatesCommand())
 	return c
 }

@@ -53,7 +53,8 @@ func nodeCommand() *cobra.Command {
 			}
 			config.Mounts = mounts
 			config.Usage = host.NewStatfs(8, 5*time.Second)
-			return driver.Serve(c.Context(), csiEndpoint, slog.Default(), identity().Register, driver.NewNode(config).Register)
+			return driver.Server{Endpoint: csiEndpoint, Log: slog.Default()}.
+				Serve(c.Context(), identity().Register, driver.NewNode(config).Register)
 		},
 	}
 	c.Flags().StringVar(&config.ID, "node", "", "id of this node")

@@ -3,14 +3,17 @@ package driver
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -20,6 +23,8 @@ type Nodes struct {
 	// ConnectTimeout is how long a node may take to accept a connection before
 	// it counts as unreachable; 0 is 10 seconds.
 	ConnectTimeout time.Duration
+	// Keys are for nodes that are reached over the network; nil: there are none.
+	Keys *trust.Keys
 }
 
 var _ catalog.Nodes = Nodes{}
@@ -70,15 +75,20 @@ func (n Nodes) Conditions(ctx context.Context, endpoint string, v ident.Volume) 
 	return conditions, err
 }
 
-// call connects first and asks then: a node that answers "Swift is unavailable"
-// is not unreachable, and what it holds must not be given up (R6).
+// call connects first and asks then: a node that answers "Swift is unavailable", or
+// whose certificate is not good, is not unreachable, and what it holds must not be
+// given up (R6).
 func (n Nodes) call(ctx context.Context, endpoint string, f func(wire.ExportsClient) error) error {
-	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	var wrong atomic.Pointer[error]
+	conn, err := n.Keys.Dial(endpoint, func(err error) { wrong.Store(&err) })
 	if err != nil {
 		return fmt.Errorf("node at %s: %w", endpoint, err)
 	}
 	defer conn.Close()
 	if err := n.connect(ctx, conn); err != nil {
+		if w := wrong.Load(); w != nil {
+			err = status.Errorf(codes.Unavailable, "somebody else answers: %v", *w)
+		}
 		return fmt.Errorf("node at %s: %w", endpoint, err)
 	}
 	if err := f(wire.NewExportsClient(conn)); err != nil {

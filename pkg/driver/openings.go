@@ -4,8 +4,11 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -37,6 +40,18 @@ func NewOpenings(epochs Epochs, accounts Accounts) *Openings {
 
 // Register adds the service to a server.
 func (o *Openings) Register(s grpc.ServiceRegistrar) { wire.RegisterOpeningsServer(s, o) }
+
+// FromNode allows what is asked in the name of the node that asks.
+func FromNode(ctx context.Context, req any) error {
+	r, ok := req.(interface{ GetNode() string })
+	if !ok {
+		return status.Errorf(codes.PermissionDenied, "a request without a node is for nobody on the network")
+	}
+	return trust.Caller(ctx, trust.Node(r.GetNode()))
+}
+
+// FromController allows what the controller asks.
+func FromController(ctx context.Context, _ any) error { return trust.Caller(ctx, trust.Controller) }
 
 // Confirm gives a journal its epoch (R5).
 func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.Opening, error) {

@@ -92,7 +92,9 @@ func (r *rig) serve(name string, register ...func(grpc.ServiceRegistrar)) *grpc.
 	endpoint := "unix://" + filepath.Join(r.dir, name+".sock")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- driver.Serve(ctx, endpoint, slog.New(slog.NewJSONHandler(r.log, nil)), register...) }()
+	go func() {
+		ended <- driver.Server{Endpoint: endpoint, Log: slog.New(slog.NewJSONHandler(r.log, nil))}.Serve(ctx, register...)
+	}()
 	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {

@@ -14,9 +14,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 )
 
 // maxRequest bounds a request, in bytes; the largest field of CSI is 4 KiB.
@@ -25,22 +27,36 @@ const maxRequest = 1 << 20
 // stopWait is how long calls may go on after the server was told to stop.
 const stopWait = 10 * time.Second
 
-// Serve answers on endpoint until ctx ends: "unix:///path" or "host:port". Each
-// of the register functions adds one service.
-func Serve(ctx context.Context, endpoint string, log *slog.Logger, register ...func(grpc.ServiceRegistrar)) error {
-	listener, err := listen(endpoint)
+// connectionAge is when a connection over the network ends, in good order, so that
+// the next one shows certificates of the day.
+const connectionAge = 10 * time.Minute
+
+// Server is an endpoint, and who may call there.
+type Server struct {
+	Endpoint string      // "unix:///path", or "host:port" with Keys
+	Keys     *trust.Keys // nil: no network
+	// Allow refuses calls with a gRPC status; nil: whoever reaches the endpoint may
+	// call.
+	Allow func(ctx context.Context, req any) error
+	Log   *slog.Logger
+}
+
+// Serve answers until ctx ends. Each of the register functions adds one service.
+func (s Server) Serve(ctx context.Context, register ...func(grpc.ServiceRegistrar)) error {
+	listener, err := s.listen()
 	if err != nil {
 		return err
 	}
-	return serve(ctx, listener, log, register...)
-}
-
-func serve(ctx context.Context, listener net.Listener, log *slog.Logger, register ...func(grpc.ServiceRegistrar)) error {
 	locks := newLocks()
-	server := grpc.NewServer(
+	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.ChainUnaryInterceptor(logged(log), recovered(log), coded, locks.exclusive),
-	)
+		grpc.ChainUnaryInterceptor(logged(s.Log), recovered(s.Log), coded, s.allowed, locks.exclusive),
+	}
+	if s.Keys != nil && listener.Addr().Network() != "unix" {
+		options = append(options, grpc.Creds(s.Keys.Server()),
+			grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: connectionAge}))
+	}
+	server := grpc.NewServer(options...)
 	for _, add := range register {
 		add(server)
 	}
@@ -50,20 +66,36 @@ func serve(ctx context.Context, listener net.Listener, log *slog.Logger, registe
 		server.GracefulStop()
 	})
 	defer stopped()
-	err := server.Serve(listener)
+	err = server.Serve(listener)
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-// listen takes the place of a socket that a process left behind when it died,
-// never of one that somebody answers on.
-func listen(endpoint string) (net.Listener, error) {
-	path, isUnix := strings.CutPrefix(endpoint, "unix://")
-	if !isUnix {
-		return net.Listen("tcp", endpoint)
+// allowed makes no call that the server does not allow.
+func (s Server) allowed(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if s.Allow != nil {
+		if err := s.Allow(ctx, req); err != nil {
+			return nil, err
+		}
 	}
+	return next(ctx, req)
+}
+
+func (s Server) listen() (net.Listener, error) {
+	if path, ok := strings.CutPrefix(s.Endpoint, "unix://"); ok {
+		return listenUnix(path)
+	}
+	if s.Keys == nil {
+		return nil, fmt.Errorf("listen on %q: %w", s.Endpoint, trust.ErrNoKeys)
+	}
+	return net.Listen("tcp", s.Endpoint)
+}
+
+// listenUnix takes the place of a socket that a process left behind when it died,
+// never of one that somebody answers on. Only our own user may connect.
+func listenUnix(path string) (net.Listener, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -80,7 +112,15 @@ func listen(endpoint string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	return net.Listen("unix", path)
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return listener, nil
 }
 
 // logged writes one line per call. The caller gives no operation id, so each

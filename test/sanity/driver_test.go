@@ -87,7 +87,7 @@ func serve(t *testing.T, socket string, register ...func(grpc.ServiceRegistrar))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
-	go func() { done <- driver.Serve(ctx, "unix://"+socket, log, register...) }()
+	go func() { done <- driver.Server{Endpoint: "unix://" + socket, Log: log}.Serve(ctx, register...) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

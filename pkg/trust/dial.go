@@ -1,0 +1,41 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// ErrNoKeys says that a network address is of no use without certificates.
+var ErrNoKeys = errors.New("a network address needs --certificates; without them there are unix sockets")
+
+const scheme = "tls"
+
+// Endpoint says where somebody is reached over the network, and who that must be:
+// "tls://IDENTITY@HOST:PORT".
+func Endpoint(id Identity, address string) string {
+	return (&url.URL{Scheme: scheme, User: url.User(string(id)), Host: address}).String()
+}
+
+// Dial connects to an endpoint that [Endpoint] made, or to "unix:///path". Without
+// keys (nil) it knows only the latter. refused, if set, hears that somebody answers
+// there who is not who it should be.
+func (k *Keys) Dial(endpoint string, refused func(error), o ...grpc.DialOption) (*grpc.ClientConn, error) {
+	if strings.HasPrefix(endpoint, "unix:") {
+		return grpc.NewClient(endpoint, append(o, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != scheme || u.User.Username() == "" || u.Port() == "" {
+		return nil, fmt.Errorf("endpoint %q: want unix:///path or %s", endpoint, Endpoint("IDENTITY", "HOST:PORT"))
+	}
+	if k == nil {
+		return nil, fmt.Errorf("endpoint %q: %w", endpoint, ErrNoKeys)
+	}
+	c := k.Client(Identity(u.User.Username()), refused)
+	// A proxy of the environment is there for the way to Swift.
+	return grpc.NewClient(u.Host, append(o, grpc.WithTransportCredentials(c), grpc.WithNoProxy())...)
+}
