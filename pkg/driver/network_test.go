@@ -99,7 +99,7 @@ func TestNodesOverTheNetwork(t *testing.T) {
 func TestOpeningsOverTheNetwork(t *testing.T) {
 	r := newRig(t)
 	keys := keys(t, trust.Controller, trust.Node("a"))
-	address := overNetwork(t, driver.Server{Keys: keys[trust.Controller], Allow: driver.FromNode}, driver.NewOpenings(r.catalog).Register)
+	address := overNetwork(t, driver.Server{Keys: keys[trust.Controller], Allow: driver.FromNode}, driver.NewOpenings(r.catalog, vault{}).Register)
 	conn, err := keys[trust.Node("a")].Dial(trust.Endpoint(trust.Controller, address), nil)
 	if err != nil {
 		t.Fatal(err)
