@@ -107,13 +107,13 @@ func TestOpeningsOverTheNetwork(t *testing.T) {
 	defer conn.Close()
 	openings := wire.NewOpeningsClient(conn)
 	volume := string(ident.NewVolume())
-	for node, want := range map[string]codes.Code{"a": codes.NotFound, "b": codes.PermissionDenied, "": codes.PermissionDenied} {
+	for node, refused := range map[string]bool{"a": false, "b": true, "": true} {
 		_, confirm := openings.Confirm(t.Context(), &wire.ConfirmRequest{Volume: volume, Node: node, Journal: "j", Endpoint: "e"})
 		_, closed := openings.Closed(t.Context(), &wire.ClosedRequest{Volume: volume, Node: node, Journal: "j"})
 		_, published := openings.Published(t.Context(), &wire.PublishedRequest{Volume: volume, Node: node, Journal: "j"})
 		for _, err := range []error{confirm, closed, published} {
-			if status.Code(err) != want {
-				t.Errorf("in the name of %q: %v, want %v", node, err, want)
+			if (status.Code(err) == codes.PermissionDenied) != refused {
+				t.Errorf("in the name of %q: %v", node, err)
 			}
 		}
 	}

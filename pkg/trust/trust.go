@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -33,6 +35,11 @@ const Controller Identity = "controller." + domain
 
 // Node is the node with a CSI id, which must do as a part of a DNS name.
 func Node(id string) Identity { return Identity(id + ".node." + domain) }
+
+// ours reports whether a DNS name is an identity.
+func ours(name string) bool {
+	return name == string(Controller) || strings.HasSuffix(name, string(Node("")))
+}
 
 // The files of a directory of keys, named as in a Kubernetes Secret.
 const (
@@ -109,8 +116,8 @@ func read(dir string, last *keys) (*keys, error) {
 	if left := time.Until(leaf.NotAfter); left <= 0 {
 		return nil, fmt.Errorf("%s of %s ended at %s: issue a new one", certFile, dir, leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	if len(leaf.DNSNames) == 0 {
-		return nil, fmt.Errorf("%s of %s has no DNS name: want %s or %s", certFile, dir, Controller, Node("NODE"))
+	if !slices.ContainsFunc(leaf.DNSNames, ours) {
+		return nil, fmt.Errorf("%s of %s is for %q: want %s or %s", certFile, dir, leaf.DNSNames, Controller, Node("NODE"))
 	}
 	return k, nil
 }

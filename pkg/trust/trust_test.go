@@ -134,7 +134,7 @@ func TestOnlyTheRightPeer(t *testing.T) {
 		address string
 		as      credentials.TransportCredentials
 		code    codes.Code
-		says    string // by the caller's error
+		says    string // by the caller's error; it may miss the alert of a server that hangs up
 		reports string // by the server
 	}{
 		{"the controller asks a node", exports, controller.Client(trust.Node("a"), nil), codes.OK, "", ""},
@@ -146,10 +146,10 @@ func TestOnlyTheRightPeer(t *testing.T) {
 		},
 		{"another node", exports, controller.Client(trust.Node("b"), nil), codes.Unavailable, "valid for a.node.csi.swiftblock.dev, not b.node", "bad certificate"},
 		{"another node's word", openings, open(t, issue(t, ours, trust.Node("b"), time.Hour), &reports{}).Client(trust.Controller, nil), codes.PermissionDenied, "only a.node", ""},
-		{"another authority's client", exports, withRoots(t, ours, theirs).Client(trust.Node("a"), nil), codes.Unavailable, "unknown certificate authority", "unknown authority"},
+		{"another authority's client", exports, withRoots(t, ours, theirs).Client(trust.Node("a"), nil), codes.Unavailable, "", "unknown authority"},
 		{"another authority's server", exports, stranger.Client(trust.Node("a"), nil), codes.Unavailable, "signed by unknown authority", "bad certificate"},
-		{"expired", exports, short.Client(trust.Node("a"), nil), codes.Unavailable, "expired certificate", "certificate has expired"},
-		{"no certificate", exports, credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}), codes.Unavailable, "certificate required", "didn't provide a certificate"},
+		{"expired", exports, short.Client(trust.Node("a"), nil), codes.Unavailable, "", "certificate has expired"},
+		{"no certificate", exports, credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}), codes.Unavailable, "", "didn't provide a certificate"},
 		{"an old protocol", exports, credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}), codes.Unavailable, "protocol version not supported", "unsupported versions"},
 		{"no TLS at all", exports, insecure.NewCredentials(), codes.Unavailable, "", "first record does not look like a TLS handshake"},
 		{"no TLS on either side", plain, insecure.NewCredentials(), codes.Unauthenticated, "must show a certificate", ""},
@@ -160,7 +160,11 @@ func TestOnlyTheRightPeer(t *testing.T) {
 		if status.Code(err) != c.code || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: %v, want %v that says %q", c.name, err, c.code, c.says)
 		}
-		if said := refused.String()[before:]; !strings.Contains(said, c.reports) || c.reports == "" && said != "" {
+		said := refused.String()[before:]
+		for deadline := time.Now().Add(5 * time.Second); !strings.Contains(said, c.reports) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			said = refused.String()[before:] // the caller may hear of it first
+		}
+		if !strings.Contains(said, c.reports) || c.reports == "" && said != "" {
 			t.Errorf("%s: the server reports %q, want %q", c.name, said, c.reports)
 		}
 	}
@@ -323,7 +327,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ dir, want string }{
 		{t.TempDir(), "tls.crt: no such file"},
 		{issue(t, a, trust.Controller, -time.Second), "ended at"},
-		{issue(t, a, "", time.Hour), "want controller.csi.swiftblock.dev or NODE.node"},
+		{issue(t, a, "else.example", time.Hour), "want controller.csi.swiftblock.dev or NODE.node"},
 	} {
 		if _, err := trust.Open(c.dir, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
