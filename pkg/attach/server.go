@@ -209,6 +209,7 @@ var codeOf = []struct {
 	{volume.ErrUnaligned, codes.InvalidArgument},
 	{delta.ErrDamaged, codes.FailedPrecondition},
 	{delta.ErrStopped, codes.FailedPrecondition},
+	{delta.ErrFull, codes.ResourceExhausted},
 	{delta.ErrUnfit, codes.FailedPrecondition},
 	{delta.ErrForeign, codes.FailedPrecondition},
 	{swift.ErrUnauthorized, codes.FailedPrecondition},

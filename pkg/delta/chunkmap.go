@@ -1,20 +1,20 @@
 package delta
 
 import (
+	"math/bits"
 	"slices"
 	"sort"
 )
 
 const (
 	blocksPerChunk = ChunkSize / Block
-	// denseAt is the number of runs at which a table with one entry per block
-	// is no larger than the runs.
-	denseAt = blocksPerChunk * 4 / runSize
-	allMask = 1<<sectorsPerBlock - 1
+	allMask        = 1<<sectorsPerBlock - 1
 
 	// Memory in bytes, that of maps estimated.
 	chunkSize = 128 // a chunkMap and its entry in the blockMap
 	runSize   = 8
+	tableSize = 288 // a table, without the places
+	placeSize = 4
 	partsSize = 48 // the parts of one block, without the parts
 	partSize  = 8
 )
@@ -53,11 +53,67 @@ type part struct {
 	mask uint8 // bit i: sector i of the block; parts of one block are disjoint
 }
 
+// table has a place for each block that is known: less memory than runs when
+// these are many and short.
+type table struct {
+	known  [blocksPerChunk / 64]uint64 // a bit for each block
+	places []place                     // of those, in their order
+}
+
+// rank counts the known blocks before b.
+func (t *table) rank(b int) int {
+	n := 0
+	for _, word := range t.known[:b/64] {
+		n += bits.OnesCount64(word)
+	}
+	if b%64 > 0 {
+		n += bits.OnesCount64(t.known[b/64] << (64 - b%64))
+	}
+	return n
+}
+
+func (t *table) find(b int) place {
+	if t.known[b/64]>>(b%64)&1 == 0 {
+		return hole
+	}
+	return t.places[t.rank(b)]
+}
+
+// set maps n blocks from b to the places from at on, and returns how many more of
+// them hold data than before.
+func (t *table) set(b, n int, at place) (more int) {
+	lo, hi := t.rank(b), t.rank(b+n)
+	for _, old := range t.places[lo:hi] {
+		if old.isData() {
+			more--
+		}
+	}
+	if at.isData() {
+		more += n
+	}
+	news := n - (hi - lo)
+	t.places = slices.Insert(t.grown(news), hi, make([]place, news)...)
+	for i := range n {
+		t.known[(b+i)/64] |= 1 << ((b + i) % 64)
+		t.places[lo+i] = at.plus(i)
+	}
+	return more
+}
+
+// grown returns the places with room for n more; append would make too much.
+func (t *table) grown(n int) []place {
+	need := len(t.places) + n
+	if need <= cap(t.places) {
+		return t.places
+	}
+	return append(make([]place, 0, need+need/8), t.places...)
+}
+
 // chunkMap is what one layer knows of one chunk. Whole blocks are in runs, or
-// in dense once there are many; parts lie above them.
+// in a table once that is smaller; parts lie above them.
 type chunkMap struct {
 	runs  []run
-	dense *[blocksPerChunk]place
+	table *table
 	parts map[uint16][]part
 	data  int // blocks that hold data, partly at least
 	above int // parts in all
@@ -65,8 +121,8 @@ type chunkMap struct {
 
 // base returns where block b as a whole is.
 func (c *chunkMap) base(b int) place {
-	if c.dense != nil {
-		return c.dense[b]
+	if c.table != nil {
+		return c.table.find(b)
 	}
 	i := sort.Search(len(c.runs), func(i int) bool { return c.runs[i].end() > b })
 	if i == len(c.runs) || int(c.runs[i].block) > b {
@@ -78,21 +134,13 @@ func (c *chunkMap) base(b int) place {
 // setBlocks maps n whole blocks from b to the places from at on.
 func (c *chunkMap) setBlocks(b, n int, at place) {
 	c.dropParts(b, n)
-	if c.dense == nil {
-		c.setRun(run{uint16(b), uint16(n), at})
-		if len(c.runs) >= denseAt {
-			c.toDense()
-		}
+	if c.table != nil {
+		c.data += c.table.set(b, n, at)
 		return
 	}
-	for i := range n {
-		cell := &c.dense[b+i]
-		if cell.isData() {
-			c.data--
-		}
-		if *cell = at.plus(i); cell.isData() {
-			c.data++
-		}
+	c.setRun(run{uint16(b), uint16(n), at})
+	if len(c.runs)*runSize > tableSize { // else it cannot be worth it
+		c.toTable()
 	}
 }
 
@@ -133,12 +181,18 @@ func dataBlocks(runs []run) int {
 	return n
 }
 
-func (c *chunkMap) toDense() {
-	c.dense = new([blocksPerChunk]place)
+// toTable makes the runs a table if that is smaller.
+func (c *chunkMap) toTable() {
+	known := 0
 	for _, r := range c.runs {
-		for i := range int(r.n) {
-			c.dense[int(r.block)+i] = r.at.plus(i)
-		}
+		known += int(r.n)
+	}
+	if tableSize+known*placeSize > len(c.runs)*runSize {
+		return
+	}
+	c.table = &table{places: make([]place, 0, known)}
+	for _, r := range c.runs {
+		c.table.set(int(r.block), int(r.n), r.at)
 	}
 	c.runs = nil
 }
@@ -214,8 +268,8 @@ func (c *chunkMap) find(b int, need uint8, emit func(mask uint8, at place)) uint
 // bytes estimates the memory of c.
 func (c *chunkMap) bytes() int64 {
 	n := chunkSize + cap(c.runs)*runSize + len(c.parts)*partsSize + c.above*partSize
-	if c.dense != nil {
-		n += blocksPerChunk * 4
+	if c.table != nil {
+		n += tableSize + cap(c.table.places)*placeSize
 	}
 	return int64(n)
 }

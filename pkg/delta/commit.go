@@ -167,16 +167,15 @@ func copyPadded(dst, data []byte, in int64) {
 // blockSums computes the checksums of the log blocks that p at off becomes.
 func blockSums(p []byte, off int64) []uint32 {
 	sums := make([]uint32, 0, blocks(off, int64(len(p))))
-	var padded [Block]byte
 	for len(p) > 0 {
 		in := off % Block
 		n := min(int64(len(p)), Block-in)
-		if n == Block {
-			sums = append(sums, checksum(p[:Block]))
-		} else {
-			copyPadded(padded[:], p[:n], in)
-			sums = append(sums, checksum(padded[:]))
+		block := p[:n]
+		if n < Block {
+			block = make([]byte, Block)
+			copyPadded(block, p[:n], in)
 		}
+		sums = append(sums, checksum(block))
 		p = p[n:]
 		off += n
 	}

@@ -82,9 +82,9 @@ func (osFS) CheckDurable(dir string) error {
 	}
 	switch uint32(s.Type) {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
-		return fmt.Errorf("%s is on tmpfs, which forgets at a reboot: %w", dir, ErrUnfit)
+		return fmt.Errorf("%s is on tmpfs, which forgets at a reboot; choose a directory on a disk: %w", dir, ErrUnfit)
 	case unix.OVERLAYFS_SUPER_MAGIC:
-		return fmt.Errorf("%s is on overlay, which goes with its container: %w", dir, ErrUnfit)
+		return fmt.Errorf("%s is on overlay, which goes with its container; choose a directory on a disk: %w", dir, ErrUnfit)
 	}
 	return nil
 }

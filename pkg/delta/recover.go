@@ -19,6 +19,8 @@ type recovery struct {
 // returns ErrDamaged if a later one claims that this was durable.
 func (r *recovery) run(a anchor) error {
 	ring, stack := r.j.ring, &r.j.stack
+	r.window.size = ring.size
+	defer r.window.close()
 	r.next = a.tail
 	ring.release(a.tail)
 	if err := ring.enter(a.tail); err != nil {
@@ -87,7 +89,7 @@ func (r *recovery) recordAt(segment uint64, off int64) (h header, sum uint32, er
 		return h, 0, errNoRecord
 	}
 	slot := r.j.ring.slot(segment)
-	p, err := r.window.at(slot, size, off, headerSize)
+	p, err := r.window.at(slot, off, headerSize)
 	if err != nil {
 		return h, 0, err
 	}
@@ -103,7 +105,7 @@ func (r *recovery) recordAt(segment uint64, off int64) (h header, sum uint32, er
 	case h.gen != r.gen && r.gen != 0, off+headerSize+length > size:
 		return h, 0, errNoRecord
 	}
-	data, err := r.window.at(slot, size, off, headerSize+length)
+	data, err := r.window.at(slot, off, headerSize+length)
 	if err != nil {
 		return h, 0, err
 	}
@@ -124,61 +126,43 @@ func (r *recovery) recordAt(segment uint64, off int64) (h header, sum uint32, er
 // the one after it, or, if both are lost, at the beginning of a later one.
 func (r *recovery) claims() error {
 	ring := r.j.ring
-	look := func(s *slot, from, to int64) error {
-		for off := from; off < to; off += Block {
-			p, err := r.window.at(s, ring.size, off, headerSize)
+	claim := func(p []byte) error {
+		h, _, err := decodeHeader(p)
+		if err == nil && h.id == r.j.id && h.durable >= r.next.seq {
+			return fmt.Errorf("record %d is broken, but record %d says that %d was durable: %w", r.next.seq, h.seq, h.durable, ErrDamaged)
+		}
+		return nil
+	}
+	look := func(s *slot, from int64) error {
+		for off := from; off < ring.size; off += Block {
+			p, err := r.window.at(s, off, headerSize)
+			if err == nil {
+				err = claim(p)
+			}
 			if err != nil {
 				return err
-			}
-			h, _, err := decodeHeader(p)
-			if err == nil && h.id == r.j.id && h.durable >= r.next.seq {
-				return fmt.Errorf("record %d is broken, but record %d says that %d was durable: %w", r.next.seq, h.seq, h.durable, ErrDamaged)
 			}
 		}
 		return nil
 	}
-	last := ring.slot(r.next.segment)
-	if err := look(last, r.off, ring.size); err != nil {
+	last, following := ring.slot(r.next.segment), ring.slot(r.next.segment+1)
+	if err := look(last, r.off); err != nil {
 		return err
 	}
-	following := ring.slot(r.next.segment + 1)
+	if err := look(following, 0); err != nil {
+		return err
+	}
+	first := alignedBuffer(headerSize)
 	for _, s := range ring.slots {
-		to := int64(headerSize)
-		switch s {
-		case last:
+		if s == last || s == following {
 			continue
-		case following:
-			to = ring.size
 		}
-		if err := look(s, 0, to); err != nil {
+		if _, err := s.file.ReadDirectAt(first, 0); err != nil {
+			return fmt.Errorf("read %s: %w", slotName("", s.index), err)
+		}
+		if err := claim(first); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// window is a part of one slot's file, read past the page cache.
-type window struct {
-	slot *slot
-	off  int64
-	data []byte
-	buf  []byte
-}
-
-const windowSize = 4 << 20
-
-// at returns n bytes at off, valid until the next call.
-func (w *window) at(s *slot, size, off, n int64) ([]byte, error) {
-	if w.slot != s || off < w.off || off+n > w.off+int64(len(w.data)) {
-		if w.buf == nil {
-			w.buf = alignedBuffer(int(min(windowSize, size)))
-		}
-		length := min(int64(len(w.buf)), size-off)
-		w.slot, w.off, w.data = s, off, nil
-		if _, err := s.file.ReadDirectAt(w.buf[:length], off); err != nil {
-			return nil, fmt.Errorf("read %s at %d: %w", slotName("", s.index), off, err)
-		}
-		w.data = w.buf[:length]
-	}
-	return w.data[off-w.off:][:n], nil
 }

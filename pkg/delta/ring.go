@@ -66,7 +66,7 @@ func createRing(fs FS, dir string, size int64, slots int) (*ring, error) {
 		return f, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reserve %d bytes: %w", size*int64(slots), err)
+		return nil, fmt.Errorf("reserve %d bytes (make room on that file system, or take a smaller journal): %w", size*int64(slots), err)
 	}
 	for _, s := range r.slots { // after all were made: one commit of the file system serves them all
 		if err := s.file.Sync(); err != nil {
