@@ -187,7 +187,7 @@ func (b *bench) open(s swift.Store, container string, head *snapshots.Root, size
 func (b *bench) attach(s swift.Store, container string, head *snapshots.Root, j *delta.Journal) (*opened, error) {
 	v, err := volume.Open(b.ctx, volume.Config{
 		Journal: j, Store: s, Container: container, Head: head,
-		RPO: time.Hour, SnapshotOnly: true, Cache: volume.NewCache(128 * mib),
+		RPO: time.Hour, SnapshotOnly: true, Cache: volume.NewCache(256 * mib),
 	})
 	return &opened{v, j}, err
 }
