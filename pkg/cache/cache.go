@@ -148,6 +148,10 @@ func (c *Cache[V]) Add(key Key, value V) {
 	c.keep(key, value)
 }
 
+// Fresh returns how many bytes of new values stay at least, however much is kept
+// that was used before.
+func (c *Cache[V]) Fresh() int64 { return c.kept.limit / smallShare }
+
 // Stats returns the counters.
 func (c *Cache[V]) Stats() Stats {
 	c.mu.Lock()

@@ -207,3 +207,35 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// What is read ahead stays until it is used, even in a cache full of what is used
+// often; more than [Cache.Fresh] of it does not push that out.
+func TestFreshValuesStay(t *testing.T) {
+	c := newTestCache(400)
+	for range 3 {
+		for i := range 400 {
+			get(t, c, i)
+		}
+	}
+	fresh := int(c.Fresh() / (100 + overhead))
+	for i := range fresh {
+		c.Add(key(1000+i), value(1000+i))
+	}
+	for i := range fresh {
+		if _, ok := c.Peek(key(1000 + i)); !ok {
+			t.Fatalf("value %d of %d that were read ahead is gone", i, fresh)
+		}
+	}
+	for i := range 10 * fresh {
+		c.Add(key(2000+i), value(2000+i))
+	}
+	kept := 0
+	for i := range 400 {
+		if _, ok := c.Peek(key(i)); ok {
+			kept++
+		}
+	}
+	if kept < 200 {
+		t.Errorf("%d of 400 values that are used often were left", kept)
+	}
+}

@@ -3,7 +3,8 @@ package cache
 import "container/list"
 
 const (
-	smallShare = 10 // the small queue is a tenth of the limit
+	smallShare = 4  // the small queue is a quarter of the limit: what is read ahead must stay until it is used
+	itemShare  = 10 // an item is at most a tenth of it
 	maxUses    = 3  // more are not counted
 
 	// overhead is what an item costs besides its value: key, item, list element,
@@ -62,7 +63,7 @@ func (q *queues[V]) get(key Key) (value V, ok bool) {
 // add keeps a value and returns how many had to leave for it.
 func (q *queues[V]) add(key Key, value V, cost int64) (evicted uint64) {
 	cost += overhead
-	if q.byKey[key] != nil || cost > q.limit/smallShare {
+	if q.byKey[key] != nil || cost > q.limit/itemShare {
 		return 0
 	}
 	it := &item[V]{key: key, value: value, cost: cost}

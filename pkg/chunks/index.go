@@ -1,6 +1,7 @@
 package chunks
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -318,6 +319,30 @@ func (x *Index) Decode(f Frame, stored, dst []byte) error {
 	return nil
 }
 
+// Raw is Decode into memory of its own. A frame that is stored as it is costs no
+// more than its copy.
+func (x *Index) Raw(f Frame, stored []byte) ([]byte, error) {
+	if f.Number < 0 || f.Number >= len(x.frames) || x.frames[f.Number].code != codeStored || x.sealer != nil {
+		raw := make([]byte, f.Len)
+		return raw, x.Decode(f, stored, raw)
+	}
+	if own := x.frames[f.Number]; len(stored) != int(own.stored) || !x.intact(own, stored) {
+		return nil, damaged(x.at, fmt.Errorf("bytes %d+%d of chunk %d: %w", f.Off, f.Len, f.Chunk, strict.ErrChecksum))
+	}
+	return bytes.Clone(stored), nil // which clears no memory first
+}
+
+// intact reports whether raw has the checksums of f.
+func (x *Index) intact(f frame, raw []byte) bool {
+	for i := 0; i*BlockSize < len(raw); i++ {
+		block := raw[i*BlockSize : min((i+1)*BlockSize, len(raw))]
+		if crc32.Checksum(block, castagnoli) != x.crcs[int(f.crc)+i] {
+			return false
+		}
+	}
+	return true
+}
+
 // scratch holds what is decrypted and not yet decompressed: never more than a
 // frame has raw.
 var scratch = sync.Pool{New: func() any { return new([FrameSize]byte) }}
@@ -350,11 +375,8 @@ func (x *Index) decode(number int, f frame, stored, dst []byte) error {
 			return fmt.Errorf("%d bytes decompressed instead of %d", len(raw), len(dst))
 		}
 	}
-	for i := 0; i*BlockSize < len(dst); i++ {
-		block := dst[i*BlockSize : min((i+1)*BlockSize, len(dst))]
-		if crc32.Checksum(block, castagnoli) != x.crcs[int(f.crc)+i] {
-			return strict.ErrChecksum
-		}
+	if !x.intact(f, dst) {
+		return strict.ErrChecksum
 	}
 	return nil
 }

@@ -35,17 +35,47 @@ const (
 // ChunkName names the full chunk with index chunk, written as part of
 // generation gen of epoch e by opening o of the journal.
 func ChunkName(chunk uint64, e ident.Epoch, gen uint64, o ident.Open) string {
-	return fmt.Sprintf("c/%06x/%s.%08x.%s", chunk, e, gen, o)
+	b := appendHex(newName(ChunkPrefix), chunk, 6)
+	b = appendHex(append(appendEpoch(append(b, '/'), e), '.'), gen, 8)
+	return string(appendHex(append(b, '.'), uint64(o), 16))
 }
 
 // PackName names the n-th pack of a generation.
 func PackName(e ident.Epoch, gen, n uint64, o ident.Open) string {
-	return fmt.Sprintf("d/%s.%08x.%04x.%s", e, gen, n, o)
+	return string(appendNumbered(newName(PackPrefix), e, gen, n, o))
 }
 
 // PageName names the version of a table page that a generation wrote.
 func PageName(e ident.Epoch, gen, page uint64, o ident.Open) string {
-	return fmt.Sprintf("t/%s.%08x.%04x.%s", e, gen, page, o)
+	return string(appendNumbered(newName(PagePrefix), e, gen, page, o))
+}
+
+// newName begins a name. Names are made for each look into a cache, so without
+// package fmt.
+func newName(prefix string) []byte { return append(make([]byte, 0, 80), prefix...) }
+
+// appendHex appends v in hexadecimal, with zeros in front up to digits.
+func appendHex(b []byte, v uint64, digits int) []byte {
+	const hex = "0123456789abcdef"
+	for digits < 16 && v>>(4*digits) != 0 {
+		digits++
+	}
+	for digits > 0 {
+		digits--
+		b = append(b, hex[v>>(4*digits)&15])
+	}
+	return b
+}
+
+func appendEpoch(b []byte, e ident.Epoch) []byte {
+	return appendHex(append(appendHex(b, e.Number, 8), '-'), e.Tag, 16)
+}
+
+// appendNumbered is the rest of a name with the number n.
+func appendNumbered(b []byte, e ident.Epoch, gen, n uint64, o ident.Open) []byte {
+	b = appendHex(append(appendEpoch(b, e), '.'), gen, 8)
+	b = appendHex(append(b, '.'), n, 4)
+	return appendHex(append(b, '.'), uint64(o), 16)
 }
 
 // RootName names the root of a generation. It has no opening: a generation has
