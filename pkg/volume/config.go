@@ -48,13 +48,18 @@ type Config struct {
 	// uploaded or published, and no fence is looked for.
 	Scratch bool
 
+	// Compact is how often packs of which little is needed are searched for, except
+	// with SnapshotOnly; 0: once a day, negative: never.
+	Compact time.Duration
+
 	// Parallel bounds the uploads of this volume under way at one time; 0: 4. Each
 	// may need 24 MiB of memory.
 	Parallel int
 
 	// ReadAhead bounds how far ahead of a sequential reader is read, in bytes; 0:
-	// 48 MiB, so that four chunks can be on their way while one is read and one
-	// waits; negative: not at all.
+	// 56 MiB, so that five chunks can be on their way while one is read and one
+	// waits; negative: not at all. It is never more than what a full cache keeps of
+	// new slots.
 	ReadAhead int64
 
 	// Missing is how long a referenced object must stay absent before that is
@@ -108,12 +113,16 @@ func (c Config) withDefaults() (Config, error) {
 	if c.RPO <= 0 {
 		c.RPO = defaultRPO
 	}
+	if c.Compact == 0 {
+		c.Compact = 24 * time.Hour
+	}
 	if c.Parallel <= 0 {
 		c.Parallel = 4
 	}
 	if c.ReadAhead == 0 {
-		c.ReadAhead = 6 * chunks.Size
+		c.ReadAhead = 7 * chunks.Size
 	}
+	c.ReadAhead = min(c.ReadAhead, c.Cache.slots.Fresh())
 	if c.Missing <= 0 {
 		c.Missing = time.Minute
 	}

@@ -168,6 +168,7 @@ func TestModel(t *testing.T) {
 			"zombie":     m.zombie,
 			"clone":      m.clone,
 			"resize":     m.resize,
+			"compact":    m.compact,
 			"faults":     m.faults,
 		})
 		m.finish()
@@ -361,6 +362,25 @@ func (m *machine) clone(t *rapid.T) {
 	child := &rig{t: m.t, ctx: m.t.Context(), store: m.volumes[0].store, root: "/", size: c.root.State.Size, quota: modelQuota}
 	child.fs = m.disk()
 	m.add(child.start(c.root), c.state)
+}
+
+// compact takes all packs for sparse, and makes the generation that writes them
+// anew.
+func (m *machine) compact(t *rapid.T) {
+	s := m.some(t)
+	head := s.publisher.head.Load()
+	if head.root == nil {
+		t.Skip("nothing to compact")
+	}
+	var found []sparse
+	for e, err := range snapshots.OpenTable(s.publisher.objects.store, head.root).Entries(s.ctx) {
+		s.must(err)
+		for _, pack := range e.Patches {
+			found = append(found, sparse{e.Chunk, pack})
+		}
+	}
+	s.publisher.sparse.replace(found)
+	m.seal(t)
 }
 
 func (m *machine) resize(t *rapid.T) {

@@ -166,14 +166,19 @@ func (o *objects) load(ctx context.Context, at snapshots.Location, chunk uint64,
 	return run, err
 }
 
+// bodies are of full chunks that were decoded. What they hold is arbitrary.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
 // loadChunk is load of all slots of a full chunk: its footer comes along.
 func (o *objects) loadChunk(ctx context.Context, at snapshots.Location, chunk uint64) ([]slot, error) {
 	run := make([]slot, regions)
 	err := proven(ctx, func() error {
-		obj, err := o.store.Get(ctx, at.Container, at.Name, swift.GetOptions{})
+		buf := bodies.Get().(*[]byte)
+		obj, err := o.store.Get(ctx, at.Container, at.Name, swift.GetOptions{Buf: *buf})
 		if err != nil {
-			return err
+			return err // and the buffer is lost
 		}
+		defer bodies.Put(&obj.Body)
 		x, err := chunks.ParseIndex(at, obj.Size, obj.Body, nil)
 		if err != nil {
 			return err
@@ -188,30 +193,18 @@ func (o *objects) loadChunk(ctx context.Context, at snapshots.Location, chunk ui
 }
 
 // decode turns frames, of which stored holds the bytes from pos on, into the run
-// of slots that starts at region first. A region's data is in one buffer.
-func decode(x *chunks.Index, frames []chunks.Frame, stored []byte, pos int64, first uint32, run []slot) error {
-	for len(frames) > 0 {
-		region, n, raw := frames[0].Off/regionSize, 0, uint32(0)
-		for n < len(frames) && frames[n].Off/regionSize == region {
-			if !frames[n].Zero {
-				raw += frames[n].Len
+// of slots that starts at region first, none of which it keeps.
+func decode(x *chunks.Index, frames []chunks.Frame, stored []byte, pos int64, first uint32, run []slot) (err error) {
+	clear(run)
+	for _, f := range frames {
+		e := chunks.Extent{Chunk: f.Chunk, Off: f.Off, Len: f.Len, Zero: f.Zero}
+		if !f.Zero {
+			if e.Data, err = x.Raw(f, stored[f.Pos-pos:][:f.Stored]); err != nil {
+				return err
 			}
-			n++
 		}
-		buf := make([]byte, raw)
-		var s slot
-		for _, f := range frames[:n] {
-			e := chunks.Extent{Chunk: f.Chunk, Off: f.Off, Len: f.Len, Zero: f.Zero}
-			if !f.Zero {
-				e.Data, buf = buf[:f.Len:f.Len], buf[f.Len:]
-				if err := x.Decode(f, stored[f.Pos-pos:f.Pos-pos+int64(f.Stored)], e.Data); err != nil {
-					return err
-				}
-			}
-			s = append(s, e)
-		}
-		run[region-first] = s
-		frames = frames[n:]
+		s := &run[f.Off/regionSize-first]
+		*s = append(*s, e)
 	}
 	return nil
 }

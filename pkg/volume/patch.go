@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
 // patch returns what a chunk's new patch holds: what changed, and for a merge what
@@ -75,7 +76,7 @@ func (u *upload) older(ctx context.Context, w *work, win window) (spans, error) 
 			return err
 		}
 		attempt := u.patiently
-		if keep == len(patches)-1 { // the table has no place for one more
+		if len(w.changed) > 0 && keep == snapshots.MaxPatches-1 { // the table has no place for one more
 			attempt = u.try
 		}
 		err := attempt(ctx, overlay)

@@ -89,6 +89,7 @@ func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOp
 				return swift.Object{}, damaged(container, name, err)
 			}
 		}
+		o.Buf = nil // the attempt that failed may still write into it
 		if err := p.pause.wait(ctx, n); err != nil {
 			return swift.Object{}, err
 		}

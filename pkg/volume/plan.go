@@ -9,8 +9,10 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
-// maxBatch bounds the chunks that are read together for one pack.
-const maxBatch = 4096
+const (
+	maxBatch  = 4096            // chunks that are read together for one pack
+	rewriteAt = chunks.Size / 2 // bytes for a patch from which on the chunk is stored anew
+)
 
 // kind is what is done for a chunk.
 type kind int
@@ -71,7 +73,7 @@ func (u *upload) plan(ctx context.Context, chunk uint64) (work, error) {
 	if w.kind = w.entryKind(); w.kind == merge {
 		err = u.addPatched(ctx, &w)
 	}
-	if w.bytes >= chunks.Size/2 {
+	if w.bytes >= rewriteAt {
 		w.kind = rewrite
 	}
 	return w, err

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,7 @@ type publisher struct {
 	objects *objects
 
 	head    atomic.Pointer[version]
+	sparse  sparseList
 	log     *ledger
 	health  health
 	pace    *pace
@@ -100,13 +102,13 @@ func (p *publisher) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-p.kick:
 		case <-p.journal.Pressure():
-			p.sealDirty(ctx)
+			p.sealDue(ctx)
 		case <-changed:
 			rpo, snapshotOnly, changed = p.pace.get()
 			due.Reset(rpo)
 		case <-due.C:
 			if !snapshotOnly {
-				p.sealDirty(ctx)
+				p.sealDue(ctx)
 			}
 		}
 	}
@@ -134,10 +136,10 @@ func (p *publisher) watchFence(ctx context.Context) error {
 	}
 }
 
-// sealDirty seals if anything changed since the last seal. A journal that cannot
-// seal has stopped; writes say so.
-func (p *publisher) sealDirty(ctx context.Context) {
-	if p.journal.Dirty() {
+// sealDue seals if anything changed since the last seal, or something is to be
+// compacted. A journal that cannot seal has stopped; writes say so.
+func (p *publisher) sealDue(ctx context.Context) {
+	if p.journal.Dirty() || !p.sparse.empty() {
 		_, err := p.seal(ctx, "", false)
 		p.health.note(err)
 	}
@@ -188,7 +190,11 @@ func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
 		return err
 	}
 	root := next.root
-	if err := p.putRoot(ctx, root, object); err != nil {
+	fenced, err := p.saveRoot(ctx, layer.Gen(), object)
+	if err == nil {
+		err = p.putRoot(ctx, root, object, fenced)
+	}
+	if err != nil {
 		return err
 	}
 	taken, err := p.putRecord(ctx, root)
@@ -208,8 +214,8 @@ func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
 	return p.try(ctx, func() error { return p.journal.Retire(ctx, layer.Gen()) })
 }
 
-// prepare returns the version that layer makes and its root's bytes, journalled,
-// with everything stored but the root.
+// prepare returns the version that layer makes and its root's bytes, with
+// everything stored but the root.
 func (p *publisher) prepare(ctx context.Context, layer *delta.Layer) (*version, []byte, error) {
 	if object, ok := p.journal.SavedRoot(layer.Gen()); ok {
 		e := p.journal.Identity().Epoch
@@ -224,26 +230,41 @@ func (p *publisher) prepare(ctx context.Context, layer *delta.Layer) (*version, 
 	if err != nil {
 		return nil, nil, err
 	}
-	object := update.RootObject.Body
-	if err := p.try(ctx, func() error { return p.journal.SaveRoot(layer.Gen(), object) }); err != nil {
-		return nil, nil, err
-	}
-	return &version{update.Root, update.Table}, object, nil
+	return &version{update.Root, update.Table}, update.RootObject.Body, nil
+}
+
+// look is an answer to the question whether the epoch is fenced.
+type look func() (bool, error)
+
+// saveRoot journals a root's bytes (R2), again if an earlier process has done so.
+// The look for a fence before the PUT (R7) is on its way meanwhile.
+func (p *publisher) saveRoot(ctx context.Context, gen uint64, object []byte) (look, error) {
+	var fenced bool
+	var lookErr error
+	var looking sync.WaitGroup
+	looking.Go(func() { fenced, lookErr = p.config.Fenced(ctx) })
+	defer looking.Wait()
+	err := p.try(ctx, func() error { return p.journal.SaveRoot(gen, object) })
+	return func() (bool, error) { return fenced, lookErr }, err
 }
 
 // putRoot publishes (R2, R7). If the name is taken, by the same bytes it was this
-// very PUT, repeated or answered too late; by others it was a second writer.
-func (p *publisher) putRoot(ctx context.Context, root *snapshots.Root, object []byte) error {
+// very PUT, repeated or answered too late; by others it was a second writer. Each
+// attempt follows a look for a fence, the first one that of the caller.
+func (p *publisher) putRoot(ctx context.Context, root *snapshots.Root, object []byte, fenced look) error {
 	sum := md5.Sum(object)
 	etag := hex.EncodeToString(sum[:])
 	name := root.Ref.Name()
 	return p.try(ctx, func() error {
-		if fenced, err := p.config.Fenced(ctx); err != nil {
+		yes, err := fenced()
+		fenced = func() (bool, error) { return p.config.Fenced(ctx) }
+		if err != nil {
 			return err
-		} else if fenced {
+		}
+		if yes {
 			return ErrFenced
 		}
-		_, err := p.config.Store.Put(ctx, root.Container, name, object, swift.PutOptions{IfNoneMatch: true})
+		_, err = p.config.Store.Put(ctx, root.Container, name, object, swift.PutOptions{IfNoneMatch: true})
 		if !errors.Is(err, swift.ErrExists) {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 const (
 	streams  = 8       // sequential readers that are told apart
 	slack    = 1 << 20 // how far out of order the reads of one may arrive, in bytes
-	inFlight = 4       // pieces read ahead at one time
+	inFlight = 5       // pieces read ahead at one time
 )
 
 // readAhead recognises sequential readers of a volume and says what to read

@@ -2,6 +2,8 @@ package volume
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,24 +60,29 @@ func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.config.Parallel)
 	for _, page := range update.Pages {
-		u.start(ctx, g, func(ctx context.Context) error { return u.put(ctx, page.Location, page.Body) })
+		put := func(ctx context.Context) error { return u.put(ctx, page.Location, page.Body) }
+		g.Go(func() error { return u.config.Traffic.inTurn(ctx, u.class, put) })
 	}
 	return update, g.Wait()
-}
-
-// start does a piece of the upload, in g, when its turn has come.
-func (u *upload) start(ctx context.Context, g *errgroup.Group, work func(context.Context) error) {
-	g.Go(func() error { return u.config.Traffic.inTurn(ctx, u.class, work) })
 }
 
 // class says how urgent the upload is now: it is when somebody waits for it, when
 // the journal needs the room, and when it takes long enough to endanger P3.
 func (u *upload) class() class {
 	waited := u.layer.Snapshot() != "" || u.layer.Clean()
-	if waited || time.Since(u.layer.Sealed()) > u.config.RPO/2 || u.journal.Pressed() {
+	rpo, _, _ := u.pace.get()
+	if waited || time.Since(u.layer.Sealed()) > rpo/2 || u.journal.Pressed() {
 		return overdue
 	}
 	return uploading
+}
+
+// compaction is the class of compaction within the upload, which waits for it.
+func (u *upload) compaction() class {
+	if c := u.class(); c == overdue {
+		return c
+	}
+	return compacting
 }
 
 // put stores an object under a name that only this opening of the journal uses,
@@ -87,32 +94,61 @@ func (u *upload) put(ctx context.Context, at snapshots.Location, body []byte) er
 	})
 }
 
-// data stores the layer's chunks and packs and learns the entries they change.
+// data stores the layer's chunks and packs, and what of sparse packs is needed,
+// and learns the entries that this changes.
 func (u *upload) data(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.config.Parallel)
+	err := u.all(ctx, g, u.class, planned(u.layer.Chunks(), func(chunk uint64) (work, error) { return u.plan(ctx, chunk) }))
+	if err == nil && u.class() != overdue {
+		few := slices.Values(u.sparse.take(maxCompact))
+		err = u.all(ctx, g, u.compaction, planned(few, func(s sparse) (work, error) { return u.planCompaction(ctx, s) }))
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		// Whoever gets no error from here saves a root: the end of ctx must be one,
+		// even if no step has met it.
+		g.Go(func() error { return err })
+	}
+	return g.Wait()
+}
+
+// planned iterates over the plans for items.
+func planned[T any](items iter.Seq[T], plan func(T) (work, error)) iter.Seq2[work, error] {
+	return func(yield func(work, error) bool) {
+		for item := range items {
+			if !yield(plan(item)) {
+				return
+			}
+		}
+	}
+}
+
+// all starts works, which come sorted by chunk, in g: patches in packs.
+func (u *upload) all(ctx context.Context, g *errgroup.Group, class func() class, works iter.Seq2[work, error]) error {
+	start := func(do func(context.Context) error) {
+		g.Go(func() error { return u.config.Traffic.inTurn(ctx, class, do) })
+	}
 	var batch []work
 	var bytes int64
 	send := func() {
 		if pack := batch; len(pack) > 0 {
-			u.start(ctx, g, func(ctx context.Context) error { return u.pack(ctx, pack) })
+			start(func(ctx context.Context) error { return u.pack(ctx, pack) })
 		}
 		batch, bytes = nil, 0
 	}
-	for chunk := range u.layer.Chunks() {
-		w, err := u.plan(ctx, chunk)
+	for w, err := range works {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
-			// Whoever gets no error from here saves a root: the end of ctx must be
-			// one, even if no step has met it.
-			g.Go(func() error { return err })
-			break
+			return err
 		}
 		switch w.kind {
 		case rewrite:
-			u.start(ctx, g, func(ctx context.Context) error { return u.rewrite(ctx, w) })
+			start(func(ctx context.Context) error { return u.rewrite(ctx, w) })
 		case patch, merge:
 			if bytes+w.bytes > chunks.MaxPackRaw || len(batch) == maxBatch {
 				send()
@@ -122,7 +158,7 @@ func (u *upload) data(ctx context.Context) error {
 		}
 	}
 	send()
-	return g.Wait()
+	return nil
 }
 
 // set enters a changed entry.

@@ -86,7 +86,7 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 	if config.Scratch {
 		return v, nil
 	}
-	for _, task := range []func(context.Context) error{v.publisher.run, v.publisher.watchFence} {
+	for _, task := range []func(context.Context) error{v.publisher.run, v.publisher.watchFence, v.publisher.watchSparse} {
 		v.background.Go(func() {
 			if err := task(v.life); v.life.Err() == nil {
 				v.finish(err)
