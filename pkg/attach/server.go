@@ -211,6 +211,7 @@ var codeOf = []struct {
 	{delta.ErrStopped, codes.FailedPrecondition},
 	{delta.ErrFull, codes.ResourceExhausted},
 	{delta.ErrUnfit, codes.FailedPrecondition},
+	{delta.ErrNewer, codes.FailedPrecondition},
 	{delta.ErrForeign, codes.FailedPrecondition},
 	{swift.ErrUnauthorized, codes.FailedPrecondition},
 	{swift.ErrQuota, codes.ResourceExhausted},

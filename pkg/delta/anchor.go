@@ -2,6 +2,7 @@ package delta
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -50,10 +51,14 @@ func (a *anchor) encode(p []byte) {
 	le.PutUint32(p[crcAt:], checksum(p[:crcAt]))
 }
 
-func decodeAnchor(p []byte) (a anchor, ok bool) {
+// decodeAnchor decodes one copy: ErrDamaged, or ErrNewer.
+func decodeAnchor(p []byte) (a anchor, err error) {
 	le := binary.LittleEndian
-	if string(p[:8]) != anchorMagic || le.Uint16(p[8:]) != anchorVersion || le.Uint32(p[crcAt:]) != checksum(p[:crcAt]) {
-		return a, false
+	if string(p[:8]) != anchorMagic || le.Uint32(p[crcAt:]) != checksum(p[:crcAt]) {
+		return a, ErrDamaged
+	}
+	if v := le.Uint16(p[8:]); v != anchorVersion {
+		return a, fmt.Errorf("format version %d, this release reads %d: %w", v, anchorVersion, ErrNewer)
 	}
 	a = anchor{
 		id:      Identity{Volume: ident.Volume(getID(p[16:32])), Epoch: ident.Epoch{Number: le.Uint64(p[32:]), Tag: le.Uint64(p[40:])}},
@@ -63,7 +68,10 @@ func decodeAnchor(p []byte) (a anchor, ok bool) {
 		retired: le.Uint64(p[72:]),
 		tail:    tail{le.Uint64(p[80:]), le.Uint64(p[88:]), le.Uint32(p[96:])},
 	}
-	return a, checkGeometry(a.segment, a.slots) == nil
+	if checkGeometry(a.segment, a.slots) != nil {
+		return a, ErrDamaged
+	}
+	return a, nil
 }
 
 // createAnchor makes a durable anchor file: its existence says that the
@@ -93,13 +101,19 @@ func loadAnchor(fs FS, dir string) (File, anchor, error) {
 		f.Close()
 		return nil, anchor{}, fmt.Errorf("read %s: %w", anchorName, err)
 	}
-	a, ok := decodeAnchor(p)
-	if b, ok2 := decodeAnchor(p[Block:]); ok2 && (!ok || b.counter > a.counter) {
-		a, ok = b, true
+	a, err := decodeAnchor(p)
+	b, err2 := decodeAnchor(p[Block:])
+	switch {
+	case errors.Is(err, ErrNewer) || errors.Is(err2, ErrNewer):
+		err = fmt.Errorf("%s: %w", anchorName, errors.Join(err, err2))
+	case err2 == nil && (err != nil || b.counter > a.counter):
+		a, err = b, nil
+	case err != nil:
+		err = fmt.Errorf("no copy of %s is whole: %w", anchorName, err)
 	}
-	if !ok {
+	if err != nil {
 		f.Close()
-		return nil, anchor{}, fmt.Errorf("no copy of %s is whole: %w", anchorName, ErrDamaged)
+		return nil, anchor{}, err
 	}
 	return f, a, nil
 }

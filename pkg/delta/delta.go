@@ -29,6 +29,9 @@ var (
 	// ErrDamaged: the log contradicts itself or what it is known to have
 	// acknowledged. The directory is kept as it is.
 	ErrDamaged = errors.New("journal damaged")
+	// ErrNewer: the journal was written by a release that this one does not know.
+	// Nothing was changed.
+	ErrNewer = errors.New("written by a newer release of csi-swiftblock: use that one")
 	// ErrLocked: another process has the journal open.
 	ErrLocked = errors.New("journal is open elsewhere")
 	// ErrForeign: the directory holds the journal of another volume or epoch.

@@ -91,7 +91,8 @@
 //	  96  4  tail: previous checksum in that record
 //	4092  4  checksum of bytes 0..4091
 //
-// It names a new tail only when that segment's first record is durable, and is
+// An anchor of another version is that of another format: the journal is left as
+// it is. It names a new tail only when that segment's first record is durable, and is
 // durable itself before a segment in front of the tail is used again.
 //
 // # Recovery (R3)

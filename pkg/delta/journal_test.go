@@ -3,9 +3,11 @@ package delta
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -348,5 +350,25 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 	}
 	if names, err := cfg.FS.ReadDir(filepath.Dir(cfg.Dir)); err != nil || len(names) != 0 {
 		t.Errorf("left behind: %v, %v", names, err)
+	}
+}
+
+// A journal of a later format is neither taken for a damaged one nor touched.
+func TestNewerJournalIsRefused(t *testing.T) {
+	cfg, id := testConfig(t), testIdentity()
+	check(t, mustCreate(t, cfg, id, mib).Close())
+	name := filepath.Join(cfg.Dir, anchorName)
+	p, err := os.ReadFile(name)
+	check(t, err)
+	for at := 0; at < len(p); at += Block {
+		binary.LittleEndian.PutUint16(p[at+8:], anchorVersion+1)
+		binary.LittleEndian.PutUint32(p[at+crcAt:], checksum(p[at:at+crcAt]))
+	}
+	check(t, os.WriteFile(name, p, 0o600))
+	if _, err := Open(cfg, id); !errors.Is(err, ErrNewer) || errors.Is(err, ErrDamaged) {
+		t.Errorf("a newer journal: %v", err)
+	}
+	if now, err := os.ReadFile(name); err != nil || !bytes.Equal(now, p) {
+		t.Error("a newer journal was changed")
 	}
 }

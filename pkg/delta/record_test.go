@@ -3,6 +3,7 @@ package delta
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"reflect"
 	"testing"
 
@@ -45,12 +46,16 @@ func TestAnchorRoundTrip(t *testing.T) {
 	a := anchor{id: sampleHeader().id, counter: 9, segment: 64 << 20, slots: 160, retired: 4, tail: tail{5, 6, 7}}
 	p := make([]byte, Block)
 	a.encode(p)
-	if b, ok := decodeAnchor(p); !ok || a != b {
-		t.Errorf("decoded %+v", b)
+	const golden = "5342616e63686f72010000000000000000010203" // the beginning
+	if got := hex.EncodeToString(p[:len(golden)/2]); got != golden {
+		t.Errorf("anchor begins with %s", got)
+	}
+	if b, err := decodeAnchor(p); err != nil || a != b {
+		t.Errorf("decoded %+v, %v", b, err)
 	}
 	p[80] ^= 1
-	if _, ok := decodeAnchor(p); ok {
-		t.Error("a damaged anchor was accepted")
+	if _, err := decodeAnchor(p); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a damaged anchor: %v", err)
 	}
 }
 
