@@ -22,6 +22,7 @@ step() { echo "kernel.sh: $*"; }
 die() { echo "kernel.sh: $*" >&2; dmesg | tail -n 20 >&2; exit 1; }
 
 serve() {
+	rm -f "$dir/url"
 	"$target" -addr $portal -iqn $iqn -size $((384 << 20)) -file "$dir/data" "$@" >"$dir/url" 2>"$dir/log" &
 	pid=$!
 	for _ in {1..50}; do [ ! -s "$dir/url" ] || return 0; sleep 0.1; done
