@@ -83,7 +83,10 @@ CGO_ENABLED=1 go build -race -o "$dir/ramtarget" ./test/targets/ramtarget
 serve
 began=$EPOCHREALTIME
 boot
-while kill -0 $qemu 2>/dev/null && ! grep -q "smp-init: kill the target" "$dir/console" 2>/dev/null; do sleep 0.5; done
+until grep -q "smp-init: kill the target" "$dir/console" 2>/dev/null; do
+	kill -0 $qemu 2>/dev/null || die "the guest has ended early: $(tail -n 30 "$dir/console")"
+	sleep 0.5
+done
 kill -KILL $target
 wait $target 2>/dev/null || true
 sleep 2
