@@ -13,13 +13,14 @@ start() {
 	mount -t proc proc /proc
 	mount -t sysfs sys /sys
 	mount -t devtmpfs dev /dev
-	mkdir -p /dev/shm /run/lock /mnt
+	mkdir -p /dev/shm /mnt
 	mount -t tmpfs run /run
+	mkdir /run/lock
 	mount -t tmpfs shm /dev/shm
 	mount -t tmpfs tmp /tmp
 	echo '127.0.0.1 localhost' >/etc/hosts
 	echo 'InitiatorName=iqn.2026-01.dev.swiftblock:smp' >/etc/iscsi/initiatorname.iscsi
-	modprobe -a virtio_net virtio_rng iscsi_tcp sd_mod ext4 xfs crc32c_generic
+	modprobe -a virtio_pci virtio_net virtio_rng iscsi_tcp sd_mod ext4 xfs crc32c_generic
 	ip link set lo up
 	ip link set eth0 up
 	ip address add 10.0.2.15/24 dev eth0 # qemu's user network: the host is 10.0.2.2
