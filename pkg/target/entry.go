@@ -19,10 +19,8 @@ type refusal login.Status
 func (r refusal) Error() string { return fmt.Sprintf("login status %04x", uint16(r)) }
 
 // login runs the login phase on a new connection and returns its session.
-func (s *Server) login(conn net.Conn) (*session, error) {
-	deadline := time.Now().Add(loginTimeout)
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
+func (s *Server) login(ctx context.Context, conn net.Conn) (*session, error) {
+	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
 	defer conn.SetDeadline(time.Time{})
 	var (

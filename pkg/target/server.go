@@ -18,7 +18,7 @@ import (
 // Limits of a server, over all its targets.
 const (
 	loginTimeout   = 15 * time.Second // from the connection to full feature phase
-	loginsAtOnce   = 64               // connections that have not logged in yet
+	loginsAtOnce   = 64               // connections that have not logged in yet; more end the oldest
 	sessionsAtOnce = 4096
 	loginsPerSec   = 1000
 	pingInterval   = 30 * time.Second
@@ -41,16 +41,22 @@ type Server struct {
 	listener net.Listener
 	log      *slog.Logger
 	model    *disk.Model
-	logins   chan struct{} // a token per connection that is logging in
 	rate     *rate.Limiter
 
 	mu       sync.Mutex
 	nodes    map[string]*node
 	sessions map[uint16]*session // by TSIH
 	lastTSIH uint16
-	pending  map[net.Conn]struct{} // logging in
+	pending  map[net.Conn]candidate
 	closed   bool
 	conns    sync.WaitGroup
+}
+
+// candidate is a connection that is logging in.
+type candidate struct {
+	since time.Time
+	ctx   context.Context
+	end   context.CancelFunc
 }
 
 // New listens; Serve accepts.
@@ -79,11 +85,10 @@ func newServer(service *scsi.SCSITargetService) *Server {
 	return &Server{
 		log:      slog.New(slog.DiscardHandler),
 		model:    disk.NewModel(service),
-		logins:   make(chan struct{}, loginsAtOnce),
 		rate:     rate.NewLimiter(loginsPerSec, loginsPerSec),
 		nodes:    map[string]*node{},
 		sessions: map[uint16]*session{},
-		pending:  map[net.Conn]struct{}{},
+		pending:  map[net.Conn]candidate{},
 	}
 }
 
@@ -93,47 +98,65 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Serve accepts connections until Shutdown, then returns nil.
 func (s *Server) Serve() error {
 	for {
-		s.logins <- struct{}{}
 		s.rate.Wait(context.Background()) // never fails: a burst holds one
 		conn, err := s.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
-			<-s.logins
 			return nil
 		}
 		if err != nil { // such as too many open files: may pass
-			<-s.logins
 			s.log.Warn("iSCSI target cannot accept", "error", err)
 			time.Sleep(acceptPause)
 			continue
 		}
-		if !s.enter(conn) {
-			<-s.logins
-			conn.Close()
-			continue
-		}
-		go s.connection(conn)
+		s.enter(conn)
 	}
 }
 
-func (s *Server) enter(conn net.Conn) bool {
+// enter begins the login of a connection. One too many ends the oldest: so those that
+// connect and say nothing keep nobody out.
+func (s *Server) enter(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return false
+		conn.Close()
+		return
 	}
-	s.pending[conn] = struct{}{}
-	s.conns.Add(1)
-	return true
+	if len(s.pending) == loginsAtOnce {
+		s.dropOldest()
+	}
+	c := candidate{since: time.Now()}
+	c.ctx, c.end = context.WithDeadline(context.Background(), c.since.Add(loginTimeout))
+	s.pending[conn] = c
+	s.conns.Go(func() { s.connection(c.ctx, conn) })
+}
+
+// dropOldest ends the login that has taken longest. The server is locked.
+func (s *Server) dropOldest() {
+	var oldest net.Conn
+	for conn, c := range s.pending {
+		if oldest == nil || c.since.Before(s.pending[oldest].since) {
+			oldest = conn
+		}
+	}
+	s.drop(oldest)
+}
+
+// drop ends a login. The server is locked.
+func (s *Server) drop(conn net.Conn) {
+	s.pending[conn].end()
+	conn.Close()
+	delete(s.pending, conn)
 }
 
 // connection serves one connection to its end.
-func (s *Server) connection(conn net.Conn) {
-	defer s.conns.Done()
+func (s *Server) connection(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
-	ss, err := s.login(conn)
-	<-s.logins
+	ss, err := s.login(ctx, conn)
 	s.mu.Lock()
-	delete(s.pending, conn)
+	if c, pending := s.pending[conn]; pending {
+		c.end()
+		delete(s.pending, conn)
+	}
 	s.mu.Unlock()
 	if err != nil {
 		s.log.Info("iSCSI login refused", "from", conn.RemoteAddr(), "reason", err)
@@ -240,7 +263,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	for conn := range s.pending {
-		conn.Close()
+		s.drop(conn)
 	}
 	sessions := make([]*session, 0, len(s.sessions))
 	for _, ss := range s.sessions {

@@ -96,6 +96,24 @@ func TestLoginTimeout(t *testing.T) {
 	})
 }
 
+// Connections that say nothing keep nobody out, however many there are.
+func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+	inBubble(t, newFakeDevice(), func(t *testing.T, dial func() *initiator) {
+		first := dial()
+		began := time.Now()
+		for range 2 * loginsAtOnce {
+			dial()
+		}
+		first.endsAfter(0, "the oldest of too many")
+		i := dial()
+		i.mustLogin()
+		i.powerOn()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("logged in after %v", took)
+		}
+	})
+}
+
 // A login that reinstates a session waits for the old one's write, but not for ever:
 // it is refused as "try again", the old session is gone all the same, and the
 // initiator comes in when the write has ended (R9).
