@@ -91,7 +91,7 @@ reserved() { sg_persist -r "$disk" 2>&1 | grep -q "Exclusive Access"; }
 # hashes writes a file system on the disk full of data whose place and sum fio knows.
 hashes() {
 	fio --name=verify --filename="$1" --size="$2" --rw=randwrite --bsrange=512-128k --ioengine=libaio --iodepth=16 \
-		--direct=1 --verify=crc32c --verify_fatal=1 --randseed=7 --eta=never --output="$dir/fio" ||
+		--direct=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 --eta=never --output="$dir/fio" ||
 		die "fio: $(tail -n 20 "$dir/fio")"
 }
 

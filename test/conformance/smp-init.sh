@@ -46,7 +46,7 @@ login() {
 # verify has several processes write, each in a part of its own, and read back what they wrote.
 verify() {
 	fio --name=smp --filename="$disk" --numjobs="$(nproc)" --size=12M --offset_increment=32M --rw=randrw \
-		--bsrange=512-64k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 \
+		--bsrange=512-64k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
 		--do_verify=1 --eta=never --group_reporting --output=/tmp/fio || die "fio: $(tail -n 20 /tmp/fio)"
 }
 
