@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -57,11 +58,20 @@ func (x *Exports) Seal(ctx context.Context, q *wire.SealRequest) (*wire.SealResp
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
+		if q.WaitMs > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(q.WaitMs)*time.Millisecond)
+			defer cancel()
+		}
 		gen, err := e.volume.Seal(ctx, id)
 		if err != nil {
 			return err
 		}
 		cut, err := e.volume.Published(ctx, gen)
+		if ctx.Err() != nil {
+			err = fmt.Errorf("the cut is taken, and the upload goes on; %d bytes of the volume are not in Swift yet: %w",
+				e.volume.Stats().Journal.DirtyBytes, err)
+		}
 		if err != nil {
 			return err
 		}

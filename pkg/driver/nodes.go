@@ -29,10 +29,18 @@ type Nodes struct {
 
 var _ catalog.Nodes = Nodes{}
 
+// sealMargin is how much earlier than its caller a node gives up to wait for the
+// publication of a cut, so that what it says of the progress arrives.
+const sealMargin = time.Second
+
 // Seal cuts v for snapshot s.
 func (n Nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s ident.Snapshot) (cut catalog.Cut, err error) {
 	err = n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
-		answer, err := exports.Seal(ctx, &wire.SealRequest{Volume: string(v), Snapshot: string(s)})
+		q := &wire.SealRequest{Volume: string(v), Snapshot: string(s)}
+		if deadline, ok := ctx.Deadline(); ok {
+			q.WaitMs = max(1, time.Until(deadline.Add(-sealMargin)).Milliseconds())
+		}
+		answer, err := exports.Seal(ctx, q)
 		if err != nil {
 			return err
 		}

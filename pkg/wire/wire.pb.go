@@ -500,6 +500,7 @@ type SealRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
 	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	WaitMs        int64                  `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // how long to wait for the publication; 0: as long as the caller does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,6 +547,13 @@ func (x *SealRequest) GetSnapshot() string {
 		return x.Snapshot
 	}
 	return ""
+}
+
+func (x *SealRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
 }
 
 type SealResponse struct {
@@ -1553,10 +1561,11 @@ const file_wire_proto_rawDesc = "" +
 	"\tformatted\x18\b \x01(\x0e2\x1d.swiftblock.wire.v1.FormattedR\tformatted\"'\n" +
 	"\rDetachRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\"\x10\n" +
-	"\x0eDetachResponse\"A\n" +
+	"\x0eDetachResponse\"Z\n" +
 	"\vSealRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
-	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\"P\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x17\n" +
+	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"P\n" +
 	"\fSealResponse\x12,\n" +
 	"\x04root\x18\x01 \x01(\v2\x18.swiftblock.wire.v1.RootR\x04root\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\";\n" +

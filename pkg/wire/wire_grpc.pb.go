@@ -55,7 +55,8 @@ type ExportsClient interface {
 	// attached here is detached already.
 	Detach(ctx context.Context, in *DetachRequest, opts ...grpc.CallOption) (*DetachResponse, error)
 	// Seal cuts the volume for a snapshot and returns once the cut is published.
-	// A repeated call with the same snapshot returns the same cut.
+	// A repeated call with the same snapshot returns the same cut. DEADLINE_EXCEEDED:
+	// it is not published yet, and the message says how much of it is missing.
 	Seal(ctx context.Context, in *SealRequest, opts ...grpc.CallOption) (*SealResponse, error)
 	// Resize grows the LUN; a size not above the present one changes nothing.
 	Resize(ctx context.Context, in *ResizeRequest, opts ...grpc.CallOption) (*ResizeResponse, error)
@@ -176,7 +177,8 @@ type ExportsServer interface {
 	// attached here is detached already.
 	Detach(context.Context, *DetachRequest) (*DetachResponse, error)
 	// Seal cuts the volume for a snapshot and returns once the cut is published.
-	// A repeated call with the same snapshot returns the same cut.
+	// A repeated call with the same snapshot returns the same cut. DEADLINE_EXCEEDED:
+	// it is not published yet, and the message says how much of it is missing.
 	Seal(context.Context, *SealRequest) (*SealResponse, error)
 	// Resize grows the LUN; a size not above the present one changes nothing.
 	Resize(context.Context, *ResizeRequest) (*ResizeResponse, error)
