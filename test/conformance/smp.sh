@@ -44,7 +44,7 @@ prepare() {
 
 serve() {
 	rm -f "$dir/url"
-	"$dir/ramtarget" -addr "${portal:-127.0.0.1:0}" -iqn $iqn -size $((256 << 20)) -file "$dir/data" \
+	"$dir/ramtarget" -addr "${portal:-127.0.0.1:0}" -iqn $iqn -size $((512 << 20)) -file "$dir/data" \
 		>"$dir/url" 2>>"$dir/log" &
 	target=$!
 	for _ in {1..50}; do [ ! -s "$dir/url" ] || break; sleep 0.1; done
