@@ -55,6 +55,13 @@ login() {
 	die "no disk after login"
 }
 
+# logout logs out once udev has read what it wants: a read of a disk that goes is an I/O
+# error.
+logout() {
+	udevadm settle || true
+	admin --logout || die "logout: $(cat "$dir/iscsiadm")"
+}
+
 # patient sets the time-outs that let the kernel wait for its target (docs/design.md 11).
 patient() {
 	local sys=/sys/block/${disk#/dev/}/device
@@ -111,7 +118,7 @@ setting node.session.timeo.replacement_timeout -1
 step "no CHAP where none is asked for"
 serve
 login
-admin --logout || die "logout: $(cat "$dir/iscsiadm")"
+logout
 stop
 
 step "CHAP: a wrong secret is refused, the right one is not"
@@ -168,7 +175,7 @@ cmp -n $((8 << 20)) "$disk" /dev/zero || die "discarded blocks hold data"
 blkdiscard -z -o 0 -l $((8 << 20)) "$disk" || die "write zeroes"
 
 step "header and data digests"
-admin --logout || die "logout: $(cat "$dir/iscsiadm")"
+logout
 setting 'node.conn[0].iscsi.HeaderDigest' CRC32C
 setting 'node.conn[0].iscsi.DataDigest' CRC32C
 login
@@ -179,7 +186,7 @@ blockdev --flushbufs "$disk"
 cmp -n $((8 << 20)) "$disk" "$dir/file" || die "read back something else"
 
 step "a bad wire: no flipped bit gets through the digests"
-admin --logout || die "logout: $(cat "$dir/iscsiadm")"
+logout
 stop
 serve -chap-user host -chap-secret "the right secret" -corrupt $((12 << 20))
 login
@@ -193,7 +200,7 @@ for round in 1 2 3; do
 	cmp "$dir/file" "$dir/back" || die "round $round: read back something else"
 done
 [ "$(dmesg | grep -c "detected conn error")" -gt "$before" ] || die "no bit was flipped: this has proven nothing"
-admin --logout || die "logout: $(cat "$dir/iscsiadm")"
+logout
 stop
 serve -chap-user host -chap-secret "the right secret"
 login
@@ -249,6 +256,6 @@ resize2fs "$disk" >/dev/null 2>&1 || die "resize2fs"
 umount "$dir/mnt"
 
 step "logout"
-admin --logout || die "logout: $(cat "$dir/iscsiadm")"
+logout
 if dmesg | grep -iE "i/o error|critical|sense key"; then die "the kernel's log shows errors"; fi
 step "all is right"
