@@ -35,8 +35,8 @@ func (s *session) finish(t *task) (byReader bool) {
 		s.room.Broadcast() // end and drain count the tasks
 	}
 	s.flush()
-	if t.turn > 0 && s.lead.turn.CompareAndSwap(t.turn, t.turn+1) {
-		return true
+	if t.turn > 0 {
+		return s.lead.turn.CompareAndSwap(t.turn, t.turn+1)
 	}
 	s.idle++ // only now: while it wrote, this worker could take no task
 	return false

@@ -49,8 +49,8 @@ func (s *session) ownHands(t *task) bool {
 	return true
 }
 
-// carryOut is start for the reader's own hands. After errRelieved the goroutine is a
-// worker.
+// carryOut is start for the reader's own hands. After errRelieved the goroutine has
+// nothing more to do.
 func (s *session) carryOut(t *task) error {
 	l := &s.lead
 	t.turn = l.turn.Add(1)

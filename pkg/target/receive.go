@@ -48,7 +48,6 @@ func (s *session) read() {
 		switch err := s.take(&h); err {
 		case nil:
 		case errRelieved:
-			s.work()
 			return
 		default:
 			s.refuse(&h, err)
