@@ -32,7 +32,7 @@ func (c *committer) run() {
 	for c.j.halt.err() == nil {
 		select {
 		case <-c.j.queue.kick:
-			runtime.Gosched() // whoever is about to write shares the record
+			c.gather()
 			c.commit(c.j.queue.take())
 		case <-c.j.halt.done:
 		}
@@ -40,6 +40,17 @@ func (c *committer) run() {
 	err := c.j.halt.err()
 	for _, r := range c.j.queue.close(err) {
 		r.done <- err
+	}
+}
+
+// gather lets those who are about to write join the record, as long as some do.
+func (c *committer) gather() {
+	for n := c.j.queue.len(); n < maxBlocks; {
+		runtime.Gosched()
+		before := n
+		if n = c.j.queue.len(); n == before {
+			return
+		}
 	}
 }
 

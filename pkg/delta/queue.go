@@ -49,6 +49,12 @@ func (q *queue) push(r *request) error {
 	return nil
 }
 
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.pending)
+}
+
 // cancel takes r back; false says that it is too late.
 func (q *queue) cancel(r *request) bool {
 	q.mu.Lock()
