@@ -47,12 +47,12 @@ func TestSparsePacksAreCompacted(t *testing.T) {
 		r := newRig(t, 64*mib, nil)
 		first := packed(r, 8, c.anew)
 		old := packsOf(r, first)[0]
-		r.tune = func(c *Config) { c.Compact, c.RPO = 5*time.Millisecond, 100*time.Millisecond }
+		r.tune = func(c *Config) { c.Compact, c.RPO = 5*time.Millisecond, 400*time.Millisecond }
 		r.restart()
 		if c.compacted {
 			waitFor(t, func() bool { return !slices.Contains(packsOf(r, r.Stats().Head), old) })
 		} else {
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(time.Second)
 		}
 		r.head = r.close()
 		if packs := packsOf(r, r.head); len(packs) != 1 || (packs[0] != old) != c.compacted {
