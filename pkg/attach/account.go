@@ -16,7 +16,8 @@ import (
 // of the volume's Swift account, with which it answers.
 func (e *export) confirm(ctx context.Context, r *record) (*wire.Opening, error) {
 	opening, err := e.config.Controller.Confirm(ctx, &wire.ConfirmRequest{
-		Volume: string(e.id), Node: e.config.Node, Endpoint: e.config.Endpoint, Journal: r.Journal, Reader: r.Reader,
+		Volume: string(e.id), Node: e.config.Node, Endpoint: e.config.Endpoint,
+		Journal: r.Journal, Epoch: wire.FromEpoch(r.Epoch), Reader: r.Reader,
 	})
 	if err != nil {
 		return nil, err

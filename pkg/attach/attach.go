@@ -24,6 +24,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +63,8 @@ type Config struct {
 	Traffic    *volume.Traffic
 	Log        *slog.Logger
 
+	// Boot tells this boot of the node from all others; "" asks the kernel.
+	Boot string
 	// AllowAnyFS lets tests keep journals on tmpfs.
 	AllowAnyFS bool
 
@@ -102,6 +105,13 @@ func New(config Config) (*Exports, error) {
 	// disk finds none.
 	vault := accounts.Directory(filepath.Join(config.RunDir, "accounts"))
 	config.accounts = accounts.New(config.Store, vault, swift.Options{})
+	if config.Boot == "" {
+		boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return nil, err
+		}
+		config.Boot = strings.TrimSpace(string(boot))
+	}
 	stop, cancel := context.WithCancel(context.Background())
 	return &Exports{config: config, stop: stop, cancel: cancel, byID: make(map[ident.Volume]*export)}, nil
 }
@@ -110,6 +120,10 @@ func New(config Config) (*Exports, error) {
 // target is registered, so the portal may open: an initiator that logs in too
 // early hears "service unavailable, retry" instead of "not found", after which
 // Linux would give up. The journals are recovered behind that, each by itself.
+//
+// After a reboot of the node no initiator is left that would log in again, and
+// perhaps nobody stages the volume here any more: what was open is closed (R6),
+// unless Attach takes it back meanwhile.
 func (x *Exports) Resume() error {
 	entries, err := os.ReadDir(x.config.Dir)
 	if err != nil {
@@ -129,11 +143,16 @@ func (x *Exports) Resume() error {
 		if r == nil || r.Stage == confirming {
 			continue // nothing was promised; NodeStage comes again
 		}
-		if r.Stage == open {
-			if err := e.announce(r); err != nil {
-				x.config.Log.Error("target not registered", "volume", id, "error", err)
-				continue
-			}
+		switch {
+		case r.Stage == open && r.Boot != x.config.Boot:
+			r.Stage = closing
+			err = e.folder.save(r)
+		case r.Stage == open:
+			err = e.announce(r)
+		}
+		if err != nil {
+			x.config.Log.Error("export not resumed", "volume", id, "error", err)
+			continue
 		}
 		e.lock.Lock() // until the first attempt is over, so that calls answer ABORTED
 		x.background.Go(func() { x.takeUp(e) })
@@ -190,6 +209,9 @@ func (x *Exports) attempt(e *export) error {
 	}
 	ctx, cancel := context.WithTimeout(x.stop, closeAttempt)
 	defer cancel()
+	if !r.Reader && e.over(ctx, r) {
+		return e.abandon(ctx, r)
+	}
 	return e.close(ctx, r)
 }
 

@@ -65,6 +65,7 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 	}
 	opening, err := e.confirm(ctx, r)
 	if status.Code(err) == codes.DataLoss || err == nil && !r.Reader && !r.Epoch.IsZero() && r.Epoch != opening.Epoch.Ident() {
+		e.failed = errLost
 		return nil, errors.Join(errLost, e.abandon(ctx, r))
 	}
 	if err != nil {
@@ -111,6 +112,19 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 		}
 	}
 	return e.attachment(), nil
+}
+
+// over reports whether the controller says that the journal's epoch has ended
+// without it, or that the volume is gone. No answer says nothing.
+func (e *export) over(ctx context.Context, r *record) bool {
+	_, err := e.confirm(ctx, r)
+	return ended(err)
+}
+
+// ended recognises the controller's word that nobody wants what a journal holds.
+func ended(err error) bool {
+	code := status.Code(err)
+	return code == codes.DataLoss || code == codes.NotFound
 }
 
 // open turns the controller's answer into a record and an empty journal.
@@ -163,7 +177,7 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 	if err != nil {
 		return err
 	}
-	r.Stage = open
+	r.Stage, r.Boot = open, e.config.Boot
 	return e.folder.save(r)
 }
 
@@ -176,7 +190,7 @@ func (e *export) reopen(r *record) error {
 			return err
 		}
 	}
-	r.Stage = open
+	r.Stage, r.Boot = open, e.config.Boot
 	return e.folder.save(r)
 }
 
@@ -296,7 +310,8 @@ func (e *export) published(ctx context.Context, r *record, p volume.Published) e
 	return nil
 }
 
-// close brings the export to its end, from wherever it is.
+// close brings the export to its end, from wherever it is. Where the epoch was
+// ended without us there is nothing to hand over: the journal is kept.
 func (e *export) close(ctx context.Context, r *record) error {
 	if r.Reader {
 		return e.discard(ctx, r)
@@ -313,13 +328,20 @@ func (e *export) close(ctx context.Context, r *record) error {
 		return err
 	}
 	if r.Stage == closing {
-		if err := e.drain(ctx, r); err != nil {
+		err := e.drain(ctx, r)
+		if errors.Is(err, volume.ErrFenced) || ended(err) {
+			return e.abandon(ctx, r)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	_, err := e.config.Controller.Closed(ctx, &wire.ClosedRequest{
 		Volume: string(e.id), Node: e.config.Node, Journal: r.Journal, Root: wire.FromRoot(r.Last),
 	})
+	if ended(err) {
+		return e.abandon(ctx, r)
+	}
 	if err != nil {
 		return err
 	}
@@ -363,7 +385,7 @@ func (e *export) stop(ctx context.Context, r *record) error {
 
 // abandon stops serving an epoch that is over and keeps its journal.
 func (e *export) abandon(ctx context.Context, r *record) error {
-	e.failed = errLost
+	e.config.Log.Error("the volume went on without this node: its journal is set aside", "volume", e.id, "epoch", r.Epoch, "journal", e.folder.lostPath(r.Epoch))
 	err := e.stop(ctx, r)
 	if err == nil {
 		err = e.folder.setAside(r)

@@ -41,6 +41,7 @@ type record struct {
 	Format     int               `json:"format"`
 	Volume     ident.Volume      `json:"volume"`
 	Stage      stage             `json:"stage"`
+	Boot       string            `json:"boot,omitempty"`   // of the node, in which it was opened: initiators live no longer
 	Journal    string            `json:"journal"`          // J of R5
 	Reader     bool              `json:"reader,omitempty"` // the journal is a scratch journal
 	Epoch      ident.Epoch       `json:"epoch,omitzero"`   // a reader's names its scratch journal only

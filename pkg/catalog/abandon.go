@@ -14,14 +14,21 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
-// Abandon ends the binding of a volume whose node was given up. A node that
-// answers hands over; only for one that does not, the epoch is fenced and the
-// newest root in Swift is searched and adopted: what that does not hold is lost.
+// Abandon is [Catalog.Reclaim] from whichever node has the volume, given up.
 func (c *Catalog) Abandon(ctx context.Context, id ident.Volume) error {
-	return failed(c.abandon(ctx, id), "abandon", "volume", id)
+	return failed(c.reclaim(ctx, id, "", true), "abandon", "volume", id)
 }
 
-func (c *Catalog) abandon(ctx context.Context, id ident.Volume) error {
+// Reclaim ends the binding of a volume to a node ("" for whichever it is) that
+// has not closed it. A node that answers hands over, and is never skipped. One
+// that does not keeps the volume (ErrUnreachable) unless it was given up: then
+// the epoch is fenced, and the newest root in Swift is searched and adopted; what
+// that does not hold is lost.
+func (c *Catalog) Reclaim(ctx context.Context, id ident.Volume, node string, givenUp bool) error {
+	return failed(c.reclaim(ctx, id, node, givenUp), "reclaim", "volume", id)
+}
+
+func (c *Catalog) reclaim(ctx context.Context, id ident.Volume, node string, givenUp bool) error {
 	release, err := c.busy.take("volume", string(id))
 	if err != nil {
 		return err
@@ -34,16 +41,50 @@ func (c *Catalog) abandon(ctx context.Context, id ident.Volume) error {
 	if err != nil {
 		return err
 	}
+	if v.Binding == nil || node != "" && v.Binding.Node != node {
+		return nil
+	}
 	if v.Opening.Open {
-		err := c.config.Nodes.Handover(ctx, v.Opening.Endpoint, id)
-		if errors.Is(err, ErrUnreachable) {
-			_, err = c.endLost(ctx, v)
-		}
-		if err != nil {
+		if err := c.takeFrom(ctx, v, givenUp); err != nil {
 			return err
 		}
 	}
-	return c.unbind(ctx, id, "")
+	return c.unbind(ctx, id, v.Binding.Node)
+}
+
+// takeFrom ends the open epoch of a volume, by its node if that answers.
+func (c *Catalog) takeFrom(ctx context.Context, v authority.Volume, givenUp bool) error {
+	err := c.config.Nodes.Handover(ctx, v.Opening.Endpoint, v.ID)
+	switch {
+	case errors.Is(err, ErrUnreachable) && givenUp:
+		_, err = c.endLost(ctx, v)
+		return err
+	case err != nil:
+		return err
+	}
+	now, err := c.readyVolume(ctx, v.ID)
+	if err != nil || !now.Opening.Open || now.Opening.Epoch != v.Opening.Epoch {
+		return err
+	}
+	// The node has nothing of this epoch to hand over: its disk was replaced, or
+	// it has met the fence of an earlier call that did not get to its end.
+	fenced, err := c.fenced(ctx, v)
+	if err == nil && !fenced && !givenUp {
+		err = fmt.Errorf("%w: node %q answers, and does not have the journal of epoch %d", ErrUnreachable, v.Opening.Node, v.Opening.Epoch.Number)
+	}
+	if err == nil {
+		_, err = c.endLost(ctx, v)
+	}
+	return err
+}
+
+// fenced reports whether the open epoch of a volume has its fence (R7) already.
+func (c *Catalog) fenced(ctx context.Context, v authority.Volume) (bool, error) {
+	_, err := c.store.Head(ctx, v.Container, chunks.FenceName(v.Opening.Epoch.Number), swift.HeadOptions{Newest: true})
+	if errors.Is(err, swift.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // endLost ends the open epoch of a volume without its node (R6, R7): it is

@@ -19,6 +19,8 @@ type Confirmation struct {
 	Endpoint string // where the node's Exports service answers
 	Journal  string // random id, synced by the node before it asks
 	Reader   bool   // the node only reads the volume: Journal is a scratch journal
+	// Epoch is the journal's, if the node knows it: then no other is opened.
+	Epoch ident.Epoch
 }
 
 // Opening is what a node needs to open a volume.
@@ -59,10 +61,15 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 		}
 		return Opening{}, fmt.Errorf("%w: it is not published to node %q to be read", ErrInUse, r.Node)
 	}
-	if err := boundTo(v, r.Node); err != nil {
+	// That its epoch is over matters more to a node than that the volume has
+	// gone elsewhere.
+	if err := ended(v, r.Journal); err != nil {
 		return Opening{}, err
 	}
-	if err := ended(v, r.Journal); err != nil {
+	if !r.Epoch.IsZero() && v.Opening.Epoch != r.Epoch {
+		return Opening{}, fmt.Errorf("%w: epoch %s is no longer remembered", ErrFenced, r.Epoch)
+	}
+	if err := boundTo(v, r.Node); err != nil {
 		return Opening{}, err
 	}
 	if v.Opening.Open && v.Opening.Journal != r.Journal {

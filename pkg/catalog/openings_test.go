@@ -216,6 +216,60 @@ func TestAbandonedNodeThatAnswersHandsOver(t *testing.T) {
 	w.holds(v.Head, map[uint64]string{3: "kept"})
 }
 
+// A node that is not given up keeps what it has not handed over (R6).
+func TestReclaim(t *testing.T) {
+	for name, c := range map[string]struct {
+		down, empty, fenced, givenUp bool
+		want                         error
+		lost                         bool
+	}{
+		"answers":                      {},
+		"answers, given up":            {givenUp: true},
+		"silent":                       {down: true, want: catalog.ErrUnreachable},
+		"silent, given up":             {down: true, givenUp: true, lost: true},
+		"without journal":              {empty: true, want: catalog.ErrUnreachable},
+		"without journal, given up":    {empty: true, givenUp: true, lost: true},
+		"fenced by an earlier attempt": {empty: true, fenced: true, lost: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			e := w.attach(w.volume("pvc").ID, "n1")
+			w.check(e.write(w.ctx, 0, "a"))
+			w.nodes.setDown("n1", c.down)
+			w.nodes.setEmpty("n1", c.empty)
+			if c.fenced {
+				_, err := w.store.Put(w.ctx, e.opening.Container, chunks.FenceName(1), []byte(e.opening.Epoch.String()), swift.PutOptions{})
+				w.check(err)
+			}
+			w.check(w.Reclaim(w.ctx, e.volume, "n2", c.givenUp)) // which does not have it
+			if v, err := w.GetVolume(w.ctx, e.volume); err != nil || v.Binding == nil {
+				t.Fatalf("taken from a node that was not named: %+v, %v", v, err)
+			}
+			w.want(w.Reclaim(w.ctx, e.volume, "n1", c.givenUp), c.want)
+			v, err := w.GetVolume(w.ctx, e.volume)
+			w.check(err)
+			if kept := c.want != nil; (v.Binding != nil) != kept || v.Opening.Open != kept || v.Opening.Lost != c.lost {
+				t.Errorf("volume %+v", v)
+			}
+		})
+	}
+}
+
+// A journal that the record no longer remembers is not taken for a new one.
+func TestForgottenJournalOpensNothing(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	first := w.attach(v.ID, "n1")
+	w.detach(first)
+	for range 10 {
+		w.detach(w.attach(v.ID, "n1"))
+	}
+	now := w.attach(v.ID, "n1")
+	_, err := w.Confirm(w.ctx, catalog.Confirmation{Volume: v.ID, Node: "n1", Journal: first.journal, Epoch: first.opening.Epoch})
+	w.want(err, catalog.ErrFenced)
+	w.check(w.Published(w.ctx, now.report()))
+}
+
 func TestSearchStopsAtWhatItCannotExplain(t *testing.T) {
 	w := newWorld(t)
 	e := w.attach(w.volume("pvc").ID, "n1")

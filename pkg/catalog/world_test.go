@@ -232,6 +232,7 @@ type export struct {
 	journal string
 	opening catalog.Opening
 	opened  ident.Open
+	empty   bool // the journal is not there any more
 
 	mu      sync.Mutex // one generation at a time
 	table   *snapshots.Table
@@ -389,7 +390,21 @@ func (n *nodes) Handover(ctx context.Context, endpoint string, v ident.Volume) e
 	if err != nil {
 		return err
 	}
+	if e.empty {
+		return nil // as by a node whose disk was replaced
+	}
 	return e.close(ctx, n.world.Catalog)
+}
+
+// setEmpty takes the journals from a node, which goes on answering.
+func (n *nodes) setEmpty(node string, empty bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, e := range n.exports {
+		if e.node == node {
+			e.empty = empty
+		}
+	}
 }
 
 func (n *nodes) setDown(node string, down bool) {

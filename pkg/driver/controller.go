@@ -26,7 +26,7 @@ type Catalog interface {
 
 	Publish(ctx context.Context, id ident.Volume, node string, access catalog.Access) (authority.Volume, error)
 	Unpublish(ctx context.Context, id ident.Volume, node string) error
-	Abandon(ctx context.Context, id ident.Volume) error
+	Reclaim(ctx context.Context, id ident.Volume, node string, givenUp bool) error
 
 	CreateSnapshot(ctx context.Context, name string, source ident.Volume) (authority.Snapshot, error)
 	DeleteSnapshot(ctx context.Context, id ident.Snapshot) error

@@ -68,7 +68,7 @@ func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.O
 		return nil, err
 	}
 	opening, err := o.epochs.Confirm(ctx, catalog.Confirmation{
-		Volume: id, Node: r.GetNode(), Endpoint: r.GetEndpoint(), Journal: r.GetJournal(), Reader: r.GetReader(),
+		Volume: id, Node: r.GetNode(), Endpoint: r.GetEndpoint(), Journal: r.GetJournal(), Reader: r.GetReader(), Epoch: r.GetEpoch().Ident(),
 	})
 	if err != nil {
 		return nil, err

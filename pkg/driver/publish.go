@@ -54,8 +54,9 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	return &csi.ControllerPublishVolumeResponse{PublishContext: map[string]string{contextReadOnly: strconv.FormatBool(access != catalog.Write)}}, nil
 }
 
-// ControllerUnpublishVolume ends the binding. A volume that the node has not
-// closed stays bound to it, unless the node was given up (R6).
+// ControllerUnpublishVolume ends the binding. A node that has not closed the
+// volume is asked to hand it over; if it does not answer, the volume stays bound
+// to it, unless it was given up (R6).
 func (c *Controller) ControllerUnpublishVolume(ctx context.Context, r *csi.ControllerUnpublishVolumeRequest) (*csi.ControllerUnpublishVolumeResponse, error) {
 	node := r.GetNodeId()
 	if len(node) > maxString {
@@ -70,9 +71,7 @@ func (c *Controller) ControllerUnpublishVolume(ctx context.Context, r *csi.Contr
 		if clusterErr != nil {
 			return nil, clusterErr
 		}
-		if givenUp {
-			err = c.config.Catalog.Abandon(ctx, id)
-		}
+		err = c.config.Catalog.Reclaim(ctx, id, node, givenUp)
 	}
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		return nil, err

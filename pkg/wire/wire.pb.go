@@ -1156,6 +1156,7 @@ type ConfirmRequest struct {
 	Endpoint      string                 `protobuf:"bytes,3,opt,name=endpoint,proto3" json:"endpoint,omitempty"` // where the controller reaches the Exports service of this node
 	Journal       string                 `protobuf:"bytes,4,opt,name=journal,proto3" json:"journal,omitempty"`   // J, drawn and synced before this call
 	Reader        bool                   `protobuf:"varint,5,opt,name=reader,proto3" json:"reader,omitempty"`    // J is a scratch journal: it gets no epoch
+	Epoch         *Epoch                 `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"`       // of J, once it is known: then no other is given
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1223,6 +1224,13 @@ func (x *ConfirmRequest) GetReader() bool {
 		return x.Reader
 	}
 	return false
+}
+
+func (x *ConfirmRequest) GetEpoch() *Epoch {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
 }
 
 type Opening struct {
@@ -1605,13 +1613,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x10published_age_ms\x18\x04 \x01(\x03R\x0epublishedAgeMs\x12=\n" +
 	"\n" +
 	"conditions\x18\x06 \x03(\v2\x1d.swiftblock.wire.v1.ConditionR\n" +
-	"conditionsJ\x04\b\x05\x10\x06\"\x8a\x01\n" +
+	"conditionsJ\x04\b\x05\x10\x06\"\xbb\x01\n" +
 	"\x0eConfirmRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x18\n" +
 	"\ajournal\x18\x04 \x01(\tR\ajournal\x12\x16\n" +
-	"\x06reader\x18\x05 \x01(\bR\x06reader\"\xc0\x03\n" +
+	"\x06reader\x18\x05 \x01(\bR\x06reader\x12/\n" +
+	"\x05epoch\x18\x06 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\"\xc0\x03\n" +
 	"\aOpening\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\x12\x1c\n" +
 	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12,\n" +
@@ -1720,39 +1729,40 @@ var file_wire_proto_depIdxs = []int32{
 	1,  // 6: swiftblock.wire.v1.Condition.severity:type_name -> swiftblock.wire.v1.Severity
 	2,  // 7: swiftblock.wire.v1.StatusResponse.epoch:type_name -> swiftblock.wire.v1.Epoch
 	19, // 8: swiftblock.wire.v1.StatusResponse.conditions:type_name -> swiftblock.wire.v1.Condition
-	2,  // 9: swiftblock.wire.v1.Opening.epoch:type_name -> swiftblock.wire.v1.Epoch
-	3,  // 10: swiftblock.wire.v1.Opening.head:type_name -> swiftblock.wire.v1.Root
-	29, // 11: swiftblock.wire.v1.Opening.parameters:type_name -> swiftblock.wire.v1.Opening.ParametersEntry
-	30, // 12: swiftblock.wire.v1.Opening.secrets:type_name -> swiftblock.wire.v1.Opening.SecretsEntry
-	3,  // 13: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
-	3,  // 14: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
-	4,  // 15: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
-	6,  // 16: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
-	8,  // 17: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
-	10, // 18: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
-	12, // 19: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
-	14, // 20: swiftblock.wire.v1.Exports.Modify:input_type -> swiftblock.wire.v1.ModifyRequest
-	18, // 21: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
-	16, // 22: swiftblock.wire.v1.Exports.Room:input_type -> swiftblock.wire.v1.RoomRequest
-	21, // 23: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
-	23, // 24: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
-	25, // 25: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
-	5,  // 26: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
-	7,  // 27: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
-	9,  // 28: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
-	11, // 29: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
-	13, // 30: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
-	15, // 31: swiftblock.wire.v1.Exports.Modify:output_type -> swiftblock.wire.v1.ModifyResponse
-	20, // 32: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
-	17, // 33: swiftblock.wire.v1.Exports.Room:output_type -> swiftblock.wire.v1.RoomResponse
-	22, // 34: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
-	24, // 35: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
-	26, // 36: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
-	26, // [26:37] is the sub-list for method output_type
-	15, // [15:26] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	2,  // 9: swiftblock.wire.v1.ConfirmRequest.epoch:type_name -> swiftblock.wire.v1.Epoch
+	2,  // 10: swiftblock.wire.v1.Opening.epoch:type_name -> swiftblock.wire.v1.Epoch
+	3,  // 11: swiftblock.wire.v1.Opening.head:type_name -> swiftblock.wire.v1.Root
+	29, // 12: swiftblock.wire.v1.Opening.parameters:type_name -> swiftblock.wire.v1.Opening.ParametersEntry
+	30, // 13: swiftblock.wire.v1.Opening.secrets:type_name -> swiftblock.wire.v1.Opening.SecretsEntry
+	3,  // 14: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
+	3,  // 15: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
+	4,  // 16: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
+	6,  // 17: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
+	8,  // 18: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
+	10, // 19: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
+	12, // 20: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
+	14, // 21: swiftblock.wire.v1.Exports.Modify:input_type -> swiftblock.wire.v1.ModifyRequest
+	18, // 22: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
+	16, // 23: swiftblock.wire.v1.Exports.Room:input_type -> swiftblock.wire.v1.RoomRequest
+	21, // 24: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
+	23, // 25: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
+	25, // 26: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
+	5,  // 27: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
+	7,  // 28: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
+	9,  // 29: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
+	11, // 30: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
+	13, // 31: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
+	15, // 32: swiftblock.wire.v1.Exports.Modify:output_type -> swiftblock.wire.v1.ModifyResponse
+	20, // 33: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
+	17, // 34: swiftblock.wire.v1.Exports.Room:output_type -> swiftblock.wire.v1.RoomResponse
+	22, // 35: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
+	24, // 36: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
+	26, // 37: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }

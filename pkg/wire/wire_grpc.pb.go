@@ -447,8 +447,8 @@ const (
 // Openings is served by the controller, which alone decides who may write.
 type OpeningsClient interface {
 	// Confirm asks for the epoch of journal J (R5). FAILED_PRECONDITION: the
-	// volume is not published to this node. DATA_LOSS: the epoch of J was ended
-	// without it, nobody will ever upload what it holds.
+	// volume is not published to this node. DATA_LOSS: the epoch of J is over,
+	// nobody will ever upload what it holds.
 	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*Opening, error)
 	// Closed hands over the last root of an epoch (R6).
 	Closed(ctx context.Context, in *ClosedRequest, opts ...grpc.CallOption) (*ClosedResponse, error)
@@ -501,8 +501,8 @@ func (c *openingsClient) Published(ctx context.Context, in *PublishedRequest, op
 // Openings is served by the controller, which alone decides who may write.
 type OpeningsServer interface {
 	// Confirm asks for the epoch of journal J (R5). FAILED_PRECONDITION: the
-	// volume is not published to this node. DATA_LOSS: the epoch of J was ended
-	// without it, nobody will ever upload what it holds.
+	// volume is not published to this node. DATA_LOSS: the epoch of J is over,
+	// nobody will ever upload what it holds.
 	Confirm(context.Context, *ConfirmRequest) (*Opening, error)
 	// Closed hands over the last root of an epoch (R6).
 	Closed(context.Context, *ClosedRequest) (*ClosedResponse, error)
