@@ -38,6 +38,7 @@ type session struct {
 	accounts *accounts.Accounts
 	catalog  *catalog.Catalog
 	store    swift.Store // every container, in its account; not for who needs the records only
+	givenUp  authority.Table[authority.GivenUp]
 }
 
 // create opens records and store, and makes an authority where there is none.
@@ -86,7 +87,7 @@ func (f *catalogFlags) session(store swift.Store) (*session, error) {
 		return nil, err
 	}
 	vault := accounts.Directory(filepath.Join(f.authority, "accounts"))
-	s := &session{records: records, accounts: accounts.New(store, vault, swift.Options{})}
+	s := &session{records: records, givenUp: records.GivenUp(), accounts: accounts.New(store, vault, swift.Options{})}
 	s.catalog = catalog.New(catalog.Config{
 		Authority: records, Store: store, Accounts: s.accounts,
 		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: nodes,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +36,7 @@ func controllerCommand() *cobra.Command {
 			}
 			log := slog.Default()
 			controller := driver.NewController(driver.ControllerConfig{
-				Catalog: s.catalog, Cluster: standalone{nodes}, Account: store, Accounts: s.accounts, Exports: exports,
+				Catalog: s.catalog, Cluster: &standalone{nodes: nodes, givenUp: s.givenUp}, Account: store, Accounts: s.accounts, Exports: exports,
 			})
 			go watchStore(c.Context(), store)
 			return together(c.Context(),
@@ -108,16 +107,6 @@ func collectOnce(ctx context.Context, c *catalog.Catalog) {
 		slog.Info("collected", "objects", done.Objects, "bytes", done.Bytes)
 	}
 }
-
-// standalone is a cluster without Kubernetes: its nodes are those named at the
-// start, and nobody but the administrator gives one up.
-type standalone struct{ nodes []string }
-
-func (s standalone) Known(_ context.Context, node string) (bool, error) {
-	return len(s.nodes) == 0 || slices.Contains(s.nodes, node), nil
-}
-
-func (s standalone) GivenUp(context.Context, string) (bool, error) { return false, nil }
 
 // together runs tasks until the first of them fails or ctx ends, then ends the
 // others and returns all errors.

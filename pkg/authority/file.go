@@ -27,6 +27,7 @@ type File struct {
 	snapshots *fileTable[Snapshot]
 	claims    *fileTable[Claim]
 	pins      *fileTable[Pin]
+	givenUp   *fileTable[GivenUp]
 }
 
 var _ Authority = (*File)(nil)
@@ -42,6 +43,10 @@ func (f *File) Claims() Table[Claim] { return f.claims }
 
 // Pins implements [Authority].
 func (f *File) Pins() Table[Pin] { return f.pins }
+
+// GivenUp holds the nodes that an administrator has given up, by [NodeKey]; a
+// cluster with a scheduler of its own says that of its nodes itself.
+func (f *File) GivenUp() Table[GivenUp] { return f.givenUp }
 
 const (
 	layout     = "csi-swiftblock authority 1\n"
@@ -65,8 +70,9 @@ func openFile(dir string, d filesystem) (*File, error) {
 		snapshots: &fileTable[Snapshot]{name: "snapshots", root: dir, disk: d, failed: &failed},
 		claims:    &fileTable[Claim]{name: "claims", root: dir, disk: d, failed: &failed},
 		pins:      &fileTable[Pin]{name: "pins", root: dir, disk: d, failed: &failed},
+		givenUp:   &fileTable[GivenUp]{name: "given-up", root: dir, disk: d, failed: &failed},
 	}
-	if err := errors.Join(f.volumes.open(), f.snapshots.open(), f.claims.open(), f.pins.open()); err != nil {
+	if err := errors.Join(f.volumes.open(), f.snapshots.open(), f.claims.open(), f.pins.open(), f.givenUp.open()); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -107,7 +113,7 @@ func prepare(dir string, d filesystem) error {
 			return err
 		}
 	}
-	for _, sub := range []string{lockDir, "volumes", "snapshots", "claims", "pins"} {
+	for _, sub := range []string{lockDir, "volumes", "snapshots", "claims", "pins", "given-up"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -159,6 +160,18 @@ type Pin struct {
 
 // PinKey is the key of a pin: those of one owner are neighbours.
 func PinKey(owner, child ident.Volume) string { return string(owner) + "." + string(child) }
+
+// GivenUp says of a node that it will not come back by itself.
+type GivenUp struct {
+	Node string    `json:"node"`
+	At   time.Time `json:"at"`
+}
+
+// NodeKey is the key of what is said of a node, whose id may be any text.
+func NodeKey(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return hex.EncodeToString(sum[:])
+}
 
 // Hash is a SHA-256, in JSON as 64 hexadecimal digits.
 type Hash [32]byte
