@@ -144,11 +144,12 @@ func (x *Exports) Resume() error {
 			continue // nothing was promised; NodeStage comes again
 		}
 		switch {
-		case r.Stage == open && r.Boot != x.config.Boot:
-			r.Stage = closing
-			err = e.folder.save(r)
+		case r.Boot != x.config.Boot:
+			err = e.rebooted(r)
 		case r.Stage == open:
 			err = e.announce(r)
+		case r.Revoke:
+			err = e.offerNothing(r)
 		}
 		if err != nil {
 			x.config.Log.Error("export not resumed", "volume", id, "error", err)
@@ -202,14 +203,14 @@ func (x *Exports) attempt(e *export) error {
 	switch {
 	case err != nil:
 		return err
-	case r == nil || r.Stage == confirming || r.Stage == open && e.volume != nil:
+	case r == nil || r.Stage == confirming || r.Stage == open && e.volume != nil || r.Stage == revoked && r.Revoke:
 		return nil
 	case r.Stage == open:
 		return e.serve(x.stop, r)
 	}
 	ctx, cancel := context.WithTimeout(x.stop, closeAttempt)
 	defer cancel()
-	if !r.Reader && e.over(ctx, r) {
+	if !r.Reader && r.Stage != revoked && e.over(ctx, r) {
 		return e.abandon(ctx, r)
 	}
 	return e.close(ctx, r)

@@ -2,6 +2,8 @@ package attach
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,6 +20,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/target"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -265,6 +268,62 @@ func TestANodeLetsGoOfWhatWentOnWithoutIt(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A volume that is taken from its pod fails what the pod does, over a restart of
+// the process too, until the initiator has logged out.
+func TestATakenVolumeFailsIO(t *testing.T) {
+	n := newNode(t)
+	first := n.attach()
+	n.write(5)
+	revoke := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := n.exports.Detach(ctx, &wire.DetachRequest{Volume: string(n.id), Revoke: true})
+		return err
+	}
+	failing := func() {
+		t.Helper()
+		for what, err := range map[string]error{
+			"read":  n.device().ReadAt(t.Context(), make([]byte, 512), 0),
+			"write": n.device().WriteAt(t.Context(), make([]byte, 512), 0, false),
+			"flush": n.device().Flush(t.Context()),
+		} {
+			if !errors.Is(err, target.ErrGone) {
+				t.Errorf("%s: %v, want ErrGone", what, err)
+			}
+		}
+	}
+	n.store.set(false)
+	if err := revoke(); err == nil {
+		t.Fatal("handed over what is nowhere but here")
+	}
+	failing()
+	n.exports.Close()
+	n.start()
+	failing()
+	n.store.set(true)
+	n.await("the volume is not handed over", func() bool { return revoke() == nil })
+	if n.controller.isOpen() || n.controller.head == nil {
+		t.Fatalf("handed over: open=%v head=%v", n.controller.isOpen(), n.controller.head)
+	}
+	failing()
+	n.exports.Close()
+	n.start()
+	failing()
+	if err := n.detach(); err != nil {
+		t.Fatal(err)
+	}
+	if len(n.left()) > 0 || len(n.portal.targets) > 0 {
+		t.Errorf("left: %v, targets %v", n.left(), n.portal.targets)
+	}
+	if second := n.attach(); second.Iqn == first.Iqn {
+		t.Error("the epoch goes on")
+	}
+	n.expect(5)
+	n.await("the volume is not handed over", func() bool { return revoke() == nil })
+	n.reboot()
+	n.await("what was for an initiator of the last boot stays", func() bool { return len(n.left()) == 0 })
 }
 
 func TestSealIsOneCutPerSnapshot(t *testing.T) {

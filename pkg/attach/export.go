@@ -56,7 +56,7 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 			return nil, err
 		}
 	}
-	if r.Stage == closed || r.Reader != q.Reader {
+	if r.Stage == closed || r.Stage == revoked || r.Reader != q.Reader {
 		// Finish the old life first; the new one gets a journal of its own.
 		if err := e.close(ctx, r); err != nil {
 			return nil, err
@@ -95,7 +95,7 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 		}
 	}
 	if r.Stage == closing {
-		if err := e.reopen(r); err != nil {
+		if err := e.reopen(ctx, r); err != nil {
 			return nil, err
 		}
 	}
@@ -182,15 +182,11 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 }
 
 // reopen takes back a closing that has not come to its end.
-func (e *export) reopen(r *record) error {
-	if e.volume != nil {
-		err := e.volume.Stop()
-		e.volume = nil
-		if err != nil {
-			return err
-		}
+func (e *export) reopen(ctx context.Context, r *record) error {
+	if err := e.stop(ctx, r); err != nil {
+		return err
 	}
-	r.Stage, r.Boot = open, e.config.Boot
+	r.Stage, r.Boot, r.Revoke = open, e.config.Boot, false
 	return e.folder.save(r)
 }
 
@@ -317,6 +313,8 @@ func (e *export) close(ctx context.Context, r *record) error {
 		return e.discard(ctx, r)
 	}
 	switch r.Stage {
+	case revoked:
+		return e.discard(ctx, r)
 	case confirming:
 		// The controller may have opened an epoch for J; its journal is empty
 		// and was never served, so there is nothing to publish.
@@ -345,14 +343,19 @@ func (e *export) close(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	e.record, e.failed = nil, nil
-	return e.folder.forget(r)
+	e.failed = nil
+	return e.end(r)
 }
 
 // drain takes the LUN away, uploads and publishes, and records the last root.
 func (e *export) drain(ctx context.Context, r *record) error {
 	if err := e.config.Portal.RemoveTarget(ctx, r.iqn()); err != nil && !errors.Is(err, target.ErrNoTarget) {
 		return err
+	}
+	if r.Revoke {
+		if err := e.offerNothing(r); err != nil {
+			return err
+		}
 	}
 	if e.volume == nil {
 		v, err := e.openVolume(ctx, r)
@@ -391,8 +394,7 @@ func (e *export) abandon(ctx context.Context, r *record) error {
 		err = e.folder.setAside(r)
 	}
 	if err == nil {
-		e.record = nil
-		err = e.folder.forget(r)
+		err = e.end(r)
 	}
 	return err
 }

@@ -32,6 +32,9 @@ const (
 	closing stage = "closing"
 	// closed: the last root is published; the controller may not know it yet.
 	closed stage = "closed"
+	// revoked: the controller knows it, and the journal has gone. An initiator may
+	// still be logged in, whose commands fail.
+	revoked stage = "revoked"
 )
 
 // record is what an export process needs to serve a volume again after its own
@@ -52,6 +55,8 @@ type record struct {
 	CHAPUser   string            `json:"chapUser,omitempty"`
 	CHAPSecret string            `json:"chapSecret,omitempty"`
 	Last       *authority.Root   `json:"last,omitempty"` // when closed: the root to hand over
+	// Revoke: it is closed under an initiator that may still be logged in.
+	Revoke bool `json:"revoke,omitempty"`
 }
 
 // iqn is the target's name. It contains the epoch, or what tells a reader's attach
@@ -191,6 +196,20 @@ const unfinished = ".new-*"
 // forget removes the export: the record last, so that an interrupted removal is
 // continued. Journals that were lost stay, and the folder with them.
 func (f folder) forget(r *record) error {
+	if err := f.empty(r); err != nil {
+		return err
+	}
+	if err := os.Remove(f.recordPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(string(f)); err == nil {
+		return syncDir(filepath.Dir(string(f)))
+	}
+	return syncDir(string(f))
+}
+
+// empty removes all of the export but its record.
+func (f folder) empty(r *record) error {
 	rests, err := filepath.Glob(filepath.Join(string(f), unfinished))
 	if err != nil {
 		return err
@@ -205,13 +224,10 @@ func (f folder) forget(r *record) error {
 			return err
 		}
 	}
-	for _, path := range []string{f.headPath(), f.reservationsPath(), f.recordPath()} {
+	for _, path := range []string{f.headPath(), f.reservationsPath()} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	if err := os.Remove(string(f)); err == nil {
-		return syncDir(filepath.Dir(string(f)))
 	}
 	return syncDir(string(f))
 }

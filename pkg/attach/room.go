@@ -33,7 +33,7 @@ func (c *Config) reserved(except ident.Volume) (sum int64, err error) {
 			continue
 		}
 		r, err := c.folder(id).load()
-		if err != nil || r == nil || r.Stage == confirming {
+		if err != nil || r == nil || r.Stage == confirming || r.Stage == revoked {
 			continue // no journal, or one that nobody can open
 		}
 		if p, err := class.Parse(r.Parameters); err == nil {

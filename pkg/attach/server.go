@@ -45,6 +45,10 @@ func (x *Exports) Detach(ctx context.Context, q *wire.DetachRequest) (*wire.Deta
 		if err != nil || r == nil {
 			return err
 		}
+		if r.Stage == revoked && q.Revoke {
+			return nil
+		}
+		r.Revoke = q.Revoke
 		return e.close(ctx, r)
 	})
 	return &wire.DetachResponse{}, err

@@ -57,10 +57,10 @@ func (n Nodes) Seal(ctx context.Context, endpoint string, v ident.Volume, s iden
 	return cut, err
 }
 
-// Handover makes the node upload and close v.
+// Handover makes the node upload and close v, whoever uses it there.
 func (n Nodes) Handover(ctx context.Context, endpoint string, v ident.Volume) error {
 	return n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
-		_, err := exports.Detach(ctx, &wire.DetachRequest{Volume: string(v)})
+		_, err := exports.Detach(ctx, &wire.DetachRequest{Volume: string(v), Revoke: true})
 		return err
 	})
 }

@@ -417,8 +417,11 @@ func (x *Attachment) GetFormatted() Formatted {
 }
 
 type DetachRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Volume string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	// The node has not let go of the device: from now on all I/O fails. The target
+	// stays, to say so, until a Detach without this.
+	Revoke        bool `protobuf:"varint,2,opt,name=revoke,proto3" json:"revoke,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -458,6 +461,13 @@ func (x *DetachRequest) GetVolume() string {
 		return x.Volume
 	}
 	return ""
+}
+
+func (x *DetachRequest) GetRevoke() bool {
+	if x != nil {
+		return x.Revoke
+	}
+	return false
 }
 
 type DetachResponse struct {
@@ -1566,9 +1576,10 @@ const file_wire_proto_rawDesc = "" +
 	"\vchap_secret\x18\x06 \x01(\tR\n" +
 	"chapSecret\x12\x12\n" +
 	"\x04size\x18\a \x01(\x03R\x04size\x12;\n" +
-	"\tformatted\x18\b \x01(\x0e2\x1d.swiftblock.wire.v1.FormattedR\tformatted\"'\n" +
+	"\tformatted\x18\b \x01(\x0e2\x1d.swiftblock.wire.v1.FormattedR\tformatted\"?\n" +
 	"\rDetachRequest\x12\x16\n" +
-	"\x06volume\x18\x01 \x01(\tR\x06volume\"\x10\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
+	"\x06revoke\x18\x02 \x01(\bR\x06revoke\"\x10\n" +
 	"\x0eDetachResponse\"Z\n" +
 	"\vSealRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
