@@ -25,8 +25,8 @@ var causes = []struct {
 	severity wire.Severity
 	reason   string
 }{
-	{errLost, wire.Severity_SEVERITY_INACCESSIBLE, "EpochEnded"},
-	{volume.ErrFenced, wire.Severity_SEVERITY_INACCESSIBLE, "Fenced"},
+	{errLost, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonEpochEnded},
+	{volume.ErrFenced, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonFenced},
 	{volume.ErrSecondWriter, wire.Severity_SEVERITY_INACCESSIBLE, "SecondWriter"},
 	{delta.ErrStopped, wire.Severity_SEVERITY_INACCESSIBLE, "JournalStopped"},
 	{delta.ErrDamaged, wire.Severity_SEVERITY_DATA_LOSS, "JournalDamaged"},

@@ -105,10 +105,15 @@ func (n *node) start() {
 
 func (n *node) attach() *wire.Attachment {
 	n.t.Helper()
-	a, err := n.exports.Attach(n.t.Context(), &wire.AttachRequest{Volume: string(n.id)})
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	var a *wire.Attachment
+	n.await("the volume is not attached", func() bool {
+		var err error
+		a, err = n.exports.Attach(n.t.Context(), &wire.AttachRequest{Volume: string(n.id)})
+		if err != nil && status.Code(err) != codes.Aborted { // beside what goes on in the background
+			n.t.Fatal(err)
+		}
+		return err == nil
+	})
 	return a
 }
 

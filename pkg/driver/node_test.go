@@ -107,6 +107,35 @@ func TestFormatNeedsAFlush(t *testing.T) {
 	}
 }
 
+// What cannot be flushed is not let go of, unless the volume has gone on without
+// this node: then it never can be.
+func TestUnstageOfWhatCannotBeFlushed(t *testing.T) {
+	for name, c := range map[string]struct {
+		conditions []*wire.Condition
+		detached   bool
+		ends       bool
+	}{
+		"in trouble":  {conditions: []*wire.Condition{{Severity: wire.Severity_SEVERITY_INACCESSIBLE, Reason: "JournalStopped"}}},
+		"fenced":      {conditions: []*wire.Condition{{Reason: wire.ReasonFenced}}, ends: true},
+		"handed over": {detached: true, ends: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			id := r.published("one")
+			r.must("stage", r.stage(id, mounted("")))
+			r.machine.Fail("flush", errTest)
+			r.exports.Trouble(c.conditions...)
+			if c.detached {
+				_, err := r.exports.Detach(t.Context(), &wire.DetachRequest{Volume: id})
+				r.must("detach", err)
+			}
+			if err := r.unstage(id); (err == nil) != c.ends {
+				t.Errorf("unstage: %v", err)
+			}
+		})
+	}
+}
+
 // A device that cannot be read, or holds something else, is never formatted.
 func TestMarkDecidesNotTheDevice(t *testing.T) {
 	r := newRig(t)

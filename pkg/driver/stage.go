@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -204,9 +207,21 @@ func (n *Node) logout(ctx context.Context, v ident.Volume) error {
 		if err := n.config.Mounts.Idle(device.Path); err != nil {
 			return err
 		}
-		if err := n.config.Filesystems.Flush(ctx, device.Path); err != nil {
+		if err := n.config.Filesystems.Flush(ctx, device.Path); err != nil && !n.taken(ctx, v) {
 			return err
 		}
 	}
 	return n.config.Initiator.Logout(ctx, v)
+}
+
+// taken reports whether a volume has gone on without this node: then nothing that
+// the kernel still holds of it can ever be written, and it must be let go of.
+func (n *Node) taken(ctx context.Context, v ident.Volume) bool {
+	export, err := n.config.Exports.Status(ctx, &wire.StatusRequest{Volume: string(v)})
+	if err != nil {
+		return status.Code(err) == codes.NotFound
+	}
+	return slices.ContainsFunc(export.GetConditions(), func(c *wire.Condition) bool {
+		return c.GetReason() == wire.ReasonFenced || c.GetReason() == wire.ReasonEpochEnded
+	})
 }
