@@ -8,8 +8,8 @@ import (
 )
 
 // finish takes a task that has been carried out off the session, answers the
-// initiator, and sends what is in the outbox. It returns what task.run does.
-func (s *session) finish(t *task) (byReader bool) {
+// initiator, and sends what is in the outbox.
+func (s *session) finish(t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.tasks, t.tag)
@@ -35,11 +35,7 @@ func (s *session) finish(t *task) (byReader bool) {
 		s.room.Broadcast() // end and drain count the tasks
 	}
 	s.flush()
-	if t.turn > 0 {
-		return s.lead.turn.CompareAndSwap(t.turn, t.turn+1)
-	}
 	s.idle++ // only now: while it wrote, this worker could take no task
-	return false
 }
 
 // answer posts Data-In and response of a task (RFC 7143 §11.4, §11.7). The

@@ -36,23 +36,17 @@ func (e *protocolError) Error() string {
 
 func breach(h *pdu.Header, reason string) error { return &protocolError{h.Opcode(), reason} }
 
-// read is the reader: it takes requests until the connection ends or it is relieved.
-func (s *session) read() {
+// receive takes requests until the connection ends.
+func (s *session) receive() error {
 	var h pdu.Header
 	for {
 		if err := s.in.Next(&h); err != nil {
-			s.lost <- err
-			return
+			return err
 		}
 		s.received.Add(1)
-		switch err := s.take(&h); err {
-		case nil:
-		case errRelieved:
-			return
-		default:
+		if err := s.take(&h); err != nil {
 			s.refuse(&h, err)
-			s.lost <- err
-			return
+			return err
 		}
 	}
 }
@@ -190,15 +184,12 @@ func (s *session) command(h *pdu.Header) error {
 	}
 	t.units = s.node.units.Load()
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	if s.admit(h, t) {
-		return s.carryOut(t)
-	}
+	s.admit(h, t)
 	return nil
 }
 
-// admit enters a task into the session's, or rejects it. The reader is to carry it
-// out itself if admit returns true.
-func (s *session) admit(h *pdu.Header, t *task) (byReader bool) {
+// admit enters a task into the session's, or rejects it.
+func (s *session) admit(h *pdu.Header, t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reason := byte(0)
@@ -214,7 +205,7 @@ func (s *session) admit(h *pdu.Header, t *task) (byReader bool) {
 			s.reject(h, reason)
 			s.respond()
 		}
-		return false
+		return
 	}
 	t.unit = t.units.Find(t.lun) // with the lock: session.cancel misses none
 	s.tasks[t.tag] = t
@@ -223,14 +214,9 @@ func (s *session) admit(h *pdu.Header, t *task) (byReader bool) {
 	} else {
 		s.busy++
 	}
-	switch {
-	case t.data.unsolicited: // started with the last of its data
-	case s.ownHands(t):
-		return true
-	default:
+	if !t.data.unsolicited {
 		s.start(t)
 	}
-	return false
 }
 
 // dataOut takes a Data-Out (RFC 7143 §11.7). Data of tasks that are gone,

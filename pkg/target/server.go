@@ -48,15 +48,16 @@ type Server struct {
 	sessions map[uint16]*session // by TSIH
 	lastTSIH uint16
 	pending  map[net.Conn]candidate
+	arrived  uint64 // connections so far
 	closed   bool
 	conns    sync.WaitGroup
 }
 
 // candidate is a connection that is logging in.
 type candidate struct {
-	since time.Time
-	ctx   context.Context
-	end   context.CancelFunc
+	number uint64 // in the order of arrival
+	ctx    context.Context
+	end    context.CancelFunc
 }
 
 // New listens; Serve accepts.
@@ -124,8 +125,9 @@ func (s *Server) enter(conn net.Conn) {
 	if len(s.pending) == loginsAtOnce {
 		s.dropOldest()
 	}
-	c := candidate{since: time.Now()}
-	c.ctx, c.end = context.WithDeadline(context.Background(), c.since.Add(loginTimeout))
+	s.arrived++
+	c := candidate{number: s.arrived}
+	c.ctx, c.end = context.WithTimeout(context.Background(), loginTimeout)
 	s.pending[conn] = c
 	s.conns.Go(func() { s.connection(c.ctx, conn) })
 }
@@ -134,7 +136,7 @@ func (s *Server) enter(conn net.Conn) {
 func (s *Server) dropOldest() {
 	var oldest net.Conn
 	for conn, c := range s.pending {
-		if oldest == nil || c.since.Before(s.pending[oldest].since) {
+		if oldest == nil || c.number < s.pending[oldest].number {
 			oldest = conn
 		}
 	}

@@ -29,8 +29,8 @@ const (
 // session is a session and its only connection, in full feature phase.
 //
 // Goroutines: the reader takes PDUs off the connection and never waits for a
-// command (lead.go); up to queueDepth workers carry out commands, and send what is in
-// the outbox; the writer sends for the reader.
+// command; up to queueDepth workers carry out commands, and send what is in the
+// outbox; the writer sends for the reader.
 type session struct {
 	server *Server
 	node   *node // nil in a discovery session
@@ -41,8 +41,6 @@ type session struct {
 	nexus  disk.Nexus
 	tsih   uint16
 
-	lead        lead
-	lost        chan error     // why the reader has ended
 	complaints  rate.Sometimes // about commands that failed
 	received    atomic.Uint64  // PDUs
 	ready       chan *task     // to be carried out
@@ -80,7 +78,6 @@ func newSession(s *Server, n *node, conn net.Conn, in *pdu.Reader, m *login.Mach
 		params:      params,
 		complaints:  rate.Sometimes{First: 10, Interval: 10 * time.Second},
 		nexus:       disk.Nexus{Name: params.Initiator, ISID: m.ISID},
-		lost:        make(chan error, 1),
 		ready:       make(chan *task, queueDepth+maxImmediate),
 		wake:        make(chan struct{}, 1),
 		over:        make(chan struct{}),
@@ -91,8 +88,6 @@ func newSession(s *Server, n *node, conn net.Conn, in *pdu.Reader, m *login.Mach
 		out:         outbox{timeout: writeTimeout},
 	}
 	ss.room.L = &ss.mu
-	ss.lead.watchdog = time.AfterFunc(patience, ss.relieve)
-	ss.lead.watchdog.Stop() // until the first turn
 	return ss
 }
 
@@ -111,8 +106,7 @@ func (s *session) transferTag() uint32 {
 // serve runs the full feature phase until the connection ends.
 func (s *session) serve() error {
 	go s.writer()
-	go s.read()
-	err := <-s.lost
+	err := s.receive()
 	s.end()
 	return err
 }
@@ -138,7 +132,6 @@ func (s *session) work() {
 // moment that ended is closed, none of them can be applied any more (R9).
 func (s *session) end() {
 	s.conn.Close()
-	s.lead.watchdog.Stop()
 	close(s.over)
 	s.mu.Lock()
 	s.closed = true

@@ -21,7 +21,6 @@ type task struct {
 	lun       uint64
 	unit      *disk.Unit // at lun, or nil
 	tag       uint32
-	turn      uint64 // of the lead, if the reader carries it out
 	immediate bool
 	read      bool
 	write     bool
@@ -65,14 +64,13 @@ type burst struct {
 
 var errAborted = errors.New("command aborted")
 
-// run carries the task out, and reports whether that was done by the reader, and it
-// still is.
-func (t *task) run() (byReader bool) {
+// run carries the task out.
+func (t *task) run() {
 	t.units.Execute(t.ctx, t.unit, &t.Command)
 	if t.Err != nil && t.ctx.Err() == nil {
 		t.session.complaints.Do(func() { t.session.log.Error("SCSI command failed", "lun", t.lun>>48, "error", t.Err) })
 	}
-	return t.session.finish(t)
+	t.session.finish(t)
 }
 
 // abort makes sure that the task is not answered and ends soon. The session is
