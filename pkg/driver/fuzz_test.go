@@ -9,15 +9,22 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
-// FuzzRequests sends whatever parses as a CSI request: no call may panic or end
-// as INTERNAL. NodeUnpublishVolume is left out: it may remove empty files.
+// FuzzRequests sends whatever parses as a request of CSI or of an export process:
+// no call may panic or end as INTERNAL. NodeUnpublishVolume is left out: it may
+// remove empty files.
 func FuzzRequests(f *testing.F) {
 	r := newRig(f)
 	var methods []protoreflect.MethodDescriptor
-	for _, service := range []protoreflect.Name{"Identity", "Controller", "Node"} {
-		all := csi.File_csi_proto.Services().ByName(service).Methods()
+	services := csi.File_csi_proto.Services()
+	for _, service := range []protoreflect.ServiceDescriptor{
+		services.ByName("Identity"), services.ByName("Controller"), services.ByName("Node"),
+		wire.File_wire_proto.Services().ByName("Openings"),
+	} {
+		all := service.Methods()
 		for i := range all.Len() {
 			if all.Get(i).Name() != "NodeUnpublishVolume" {
 				methods = append(methods, all.Get(i))
@@ -29,21 +36,23 @@ func FuzzRequests(f *testing.F) {
 		f.Add(byte(i), []byte(nil))
 		for _, seed := range []proto.Message{
 			createRequest("two"), publishRequest(id),
+			&csi.ControllerModifyVolumeRequest{VolumeId: id, MutableParameters: map[string]string{"rpo": "5s"}},
+			&wire.ConfirmRequest{Volume: id, Node: nodeName, Endpoint: "unix:///nowhere", Journal: "j"},
 			&csi.NodeStageVolumeRequest{VolumeId: unknownVolume(), StagingTargetPath: "/nowhere", VolumeCapability: block()},
 		} {
 			if seed.ProtoReflect().Descriptor() == method.Input() {
-				wire, err := proto.Marshal(seed)
+				body, err := proto.Marshal(seed)
 				if err != nil {
 					f.Fatal(err)
 				}
-				f.Add(byte(i), wire)
+				f.Add(byte(i), body)
 			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, number byte, wire []byte) {
+	f.Fuzz(func(t *testing.T, number byte, body []byte) {
 		method := methods[int(number)%len(methods)]
 		request, answer := message(t, method.Input()), message(t, method.Output())
-		if proto.Unmarshal(wire, request) != nil {
+		if proto.Unmarshal(body, request) != nil {
 			return
 		}
 		conn := r.controllerConn
