@@ -124,7 +124,7 @@ func TestBandwidths(t *testing.T) {
 			t.Errorf("%s: 256 KiB took %v at 1 MiB per second", name, took)
 		}
 		l.set(class.Mutable{})
-		if took := move(2 * most); took > time.Second {
+		if took := move(2 * most); took > 10*time.Second {
 			t.Errorf("%s: 32 MiB took %v without a limit", name, took)
 		}
 	}
