@@ -18,7 +18,7 @@ var advice = []struct {
 	text string
 }{
 	{image.ErrInterrupted, "the same command continues; `csi-swiftblock image abort NAME` removes what is stored"},
-	{catalog.ErrRolledBack, "the authority is an old copy: restore the newest one, or rebuild it from Swift"},
+	{catalog.ErrRolledBack, "the authority is an old copy: restore the newest one, or stop the controllers and see `csi-swiftblock volume recover --dry-run`"},
 	{catalog.ErrForeign, "give the cluster that owns it by --cluster"},
 	{catalog.ErrLost, "delete the snapshot by `csi-swiftblock snapshot rm`, and take it again"},
 	{catalog.ErrUnreachable, "start the export process of the node that holds the volume"},

@@ -17,7 +17,7 @@ import (
 
 func volumeCommand() *cobra.Command {
 	return group("volume", "Make, list, grow and delete volumes",
-		volumeCreateCommand(), volumeListCommand(), volumeInspectCommand(), volumeExpandCommand(), volumeUnpublishCommand(), volumeRemoveCommand())
+		volumeCreateCommand(), volumeListCommand(), volumeInspectCommand(), volumeExpandCommand(), volumeUnpublishCommand(), volumeRemoveCommand(), volumeRecoverCommand())
 }
 
 func volumeCreateCommand() *cobra.Command {

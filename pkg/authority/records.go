@@ -25,6 +25,10 @@ type Volume struct {
 	Created time.Time         `json:"created"`
 	State   State             `json:"state"`
 	Deleted time.Time         `json:"deleted,omitzero"` // the tombstone's date
+	// Descriptor is the number n of the newest object volume.<n>: it says whose the
+	// container is. A higher one in Swift was written by who recovered another
+	// authority.
+	Descriptor uint64 `json:"descriptor"`
 
 	// Origin is what the volume was made from; nil for an empty one.
 	Origin *Origin `json:"origin,omitempty"`
@@ -53,6 +57,9 @@ const (
 	Creating State = "creating"
 	// Importing: a volume that an import fills; invisible until it is complete.
 	Importing State = "importing"
+	// Recovering: a volume that was found in Swift; invisible until all that
+	// refers to it was found, too.
+	Recovering State = "recovering"
 	// Ready to be used.
 	Ready State = "ready"
 	// Failed: a snapshot whose cut was lost with its node. It can only be deleted.

@@ -178,15 +178,9 @@ func (c *Catalog) search(ctx context.Context, v authority.Volume, looks int) (*s
 // nil if the next ones are absent. Any answer but "absent" ends the search.
 func (c *Catalog) firstRoot(ctx context.Context, v authority.Volume, last uint64) (*snapshots.Root, error) {
 	for gen := last + 1; gen <= last+searchAhead; gen++ {
-		at := chunks.Location{Container: v.Container, Name: chunks.RootName(v.Opening.Epoch, gen)}
-		o, err := c.store.Get(ctx, at.Container, at.Name, swift.GetOptions{Newest: true})
-		if errors.Is(err, swift.ErrNotFound) {
-			continue
+		if found, err := c.rootAt(ctx, v.Container, v.Opening.Epoch, gen); found != nil || err != nil {
+			return found, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		return snapshots.DecodeRoot(at, o.Body)
 	}
 	return nil, nil
 }

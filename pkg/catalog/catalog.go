@@ -11,18 +11,23 @@
 // call, here or in another controller, continues after the last one that was
 // done. In short:
 //
-//	create volume     record creating → claim of the name → container, volume.1 →
+//	create volume     record creating → claim of the name → container →
 //	                  [origin's root and whom to pin in the record → ref/<child>
-//	                  and pin in each owner → origin read again] → record ready
-//	delete volume     tombstone → claim dropped ‖ sweep: objects → container →
-//	                  ref/<id>, pins → record
+//	                  and pin in each owner → origin read again] → volume.1 →
+//	                  record ready
+//	delete volume     tombstone → claim dropped ‖ sweep: volume.* → objects →
+//	                  container → ref/<id>, pins → record
 //	create snapshot   record creating → claim → source read again → cut →
-//	                  s/<id> → record ready
-//	delete snapshot   tombstone → claim dropped ‖ sweep: s/<id> → record
-//	confirm           e/<n+1>… absent → epoch n+1 in the record → e/<n+1>
+//	                  s/<id>, n/<id> → record ready
+//	delete snapshot   tombstone → claim dropped ‖ sweep: n/<id>, s/<id> → record
+//	confirm           e/<n+1>… absent → epoch n+1 in the record → e/<n+1> →
+//	                  volume.<m+1> absent
 //	abandon           hand-over, or: f/<n> → newest root searched → record
 //	collect           records read → newest root in the record → objects that
 //	                  no root reaches → records read again → those deleted
+//	recover           of each volume: volume.<m+1> → f/<n> → newest root searched →
+//	                  e/<n+1024> → record recovering; then its claim; then all
+//	                  snapshots, claims and pins; then the records ready
 //
 // # What keeps a reference whole
 //

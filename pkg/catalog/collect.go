@@ -90,7 +90,7 @@ func (p *collection) run(ctx context.Context, refs *references) error {
 	if !p.collectable() || refs.deciding[p.volume.ID] {
 		return nil
 	}
-	if err := p.checkOwner(ctx, p.volume); err != nil {
+	if _, err := p.checkOwner(ctx, p.volume); err != nil {
 		return err
 	}
 	if err := p.unused(ctx, p.volume); err != nil {
@@ -177,7 +177,11 @@ func (p *collection) setMark(ctx context.Context) error {
 	v := p.volume
 	if v.State == authority.Deleted {
 		p.mark.all = true
-		return nil
+		if p.options.DryRun {
+			return nil
+		}
+		// From now on it cannot come back, whatever becomes of the authority.
+		return p.putOnce(ctx, v.Container, chunks.TombstoneName, nil, ErrForeign)
 	}
 	if v.Head == nil || v.Head.Container != v.Container {
 		return nil
@@ -188,7 +192,7 @@ func (p *collection) setMark(ctx context.Context) error {
 		lost = r.Epoch.Number
 	}
 	var best chunks.ParsedName
-	err := p.list(ctx, chunks.RootPrefix, func(row swift.Info) error {
+	err := p.list(ctx, v.Container, chunks.RootPrefix, func(row swift.Info) error {
 		name, err := chunks.ParseName(row.Name)
 		if err == nil && p.old(row.Modified) && head.covers(name) && name.Epoch.Number < lost {
 			best = name // rows are in the order of generations
@@ -198,15 +202,8 @@ func (p *collection) setMark(ctx context.Context) error {
 	if err != nil || best.Epoch.IsZero() {
 		return err
 	}
-	o, err := p.store.Get(ctx, v.Container, best.String(), swift.GetOptions{Newest: true})
-	if errors.Is(err, swift.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	start, err := snapshots.DecodeRoot(chunks.Location{Container: v.Container, Name: best.String()}, o.Body)
-	if err != nil {
+	start, err := p.rootAt(ctx, v.Container, best.Epoch, best.Gen)
+	if err != nil || start == nil {
 		return err
 	}
 	p.mark = mark{epoch: best.Epoch, gen: best.Gen}
@@ -265,7 +262,7 @@ func (p *collection) keepUnknown(ctx context.Context, refs *references) error {
 
 // sweep looks at every object of the container.
 func (p *collection) sweep(ctx context.Context, refs *references) error {
-	err := p.list(ctx, "", func(row swift.Info) error {
+	err := p.list(ctx, p.volume.Container, "", func(row swift.Info) error {
 		why := p.garbage(row, refs)
 		if why == "" {
 			return nil
@@ -342,10 +339,10 @@ func (p *collection) delete(ctx context.Context) error {
 	return nil
 }
 
-// list calls visit for each row of the container's listing.
-func (p *collection) list(ctx context.Context, prefix string, visit func(swift.Info) error) error {
+// list calls visit for each row of a container's listing.
+func (c *Catalog) list(ctx context.Context, container, prefix string, visit func(swift.Info) error) error {
 	for marker := prefix; ; {
-		rows, err := p.store.List(ctx, p.volume.Container, prefix, marker, swift.MaxListing)
+		rows, err := c.store.List(ctx, container, prefix, marker, swift.MaxListing)
 		if err != nil {
 			return err
 		}

@@ -15,52 +15,61 @@ import (
 )
 
 // descriptor is the object volume.<n>: what a container is and whose. It is
-// JSON, so that an administrator can read it with any Swift client.
+// JSON, so that an administrator can read it with any Swift client. A volume is in
+// Swift while it has one: it is put when everything else of the volume is there,
+// and goes first when the volume is erased. What it says follows from the record,
+// and is all of the record that no other object tells.
 type descriptor struct {
-	Format    int           `json:"format"` // 1
-	Volume    ident.Volume  `json:"volume"`
-	Cluster   string        `json:"cluster"` // that owns the container
-	ChunkSize int           `json:"chunkSize"`
-	BlockSize int           `json:"blockSize"`
-	Created   time.Time     `json:"created"`
-	Origin    *originRecord `json:"origin,omitempty"`
-}
-
-type originRecord struct {
-	Volume   ident.Volume   `json:"volume,omitempty"`
-	Snapshot ident.Snapshot `json:"snapshot,omitempty"`
+	Format     int               `json:"format"` // 1
+	Volume     ident.Volume      `json:"volume"`
+	Name       string            `json:"name"`    // the CSI name
+	Cluster    string            `json:"cluster"` // that owns the container
+	Size       int64             `json:"size"`    // bytes, when the volume was made
+	ChunkSize  int               `json:"chunkSize"`
+	BlockSize  int               `json:"blockSize"`
+	Parameters map[string]string `json:"parameters,omitempty"`
+	Mutable    map[string]string `json:"mutable,omitempty"`
+	Created    time.Time         `json:"created"`
+	Origin     *authority.Origin `json:"origin,omitempty"`
 }
 
 const (
 	descriptorFormat = 1
 	// sizeUnit is the unit of volume sizes, in bytes: the physical block.
 	sizeUnit = 4096
-	// firstDescriptor is its number; a later one would change keys or owner.
+	// firstDescriptor is its number; each recovery of the volume puts the next one.
 	firstDescriptor = 1
 )
 
-// makeContainer makes a volume's container with its descriptor, whose bytes
-// follow from the record: a repetition puts the same.
-func (c *Catalog) makeContainer(ctx context.Context, v authority.Volume) error {
-	if err := c.store.CreateContainer(ctx, v.Container); err != nil {
-		return err
-	}
-	d := descriptor{
-		Format: descriptorFormat, Volume: v.ID, Cluster: c.config.Cluster,
-		ChunkSize: chunks.Size, BlockSize: sizeUnit, Created: v.Created,
-	}
-	if v.Origin != nil {
-		d.Origin = &originRecord{Volume: v.Origin.Volume, Snapshot: v.Origin.Snapshot}
-	}
-	body, err := json.Marshal(d)
+// describe puts a volume's descriptor: the same bytes each time.
+func (c *Catalog) describe(ctx context.Context, v authority.Volume) error {
+	body, err := json.Marshal(descriptor{
+		Format: descriptorFormat, Volume: v.ID, Name: v.Name, Cluster: c.config.Cluster,
+		Size: v.Size, ChunkSize: chunks.Size, BlockSize: sizeUnit,
+		Parameters: v.Parameters, Mutable: v.Mutable, Created: v.Created, Origin: v.Origin,
+	})
 	if err != nil {
 		return err
 	}
-	err = c.putOnce(ctx, v.Container, chunks.DescriptorName(firstDescriptor), body, ErrForeign)
+	err = c.putOnce(ctx, v.Container, chunks.DescriptorName(v.Descriptor), body, ErrForeign)
 	if errors.Is(err, swift.ErrNotFound) { // the container, which was there
 		return fmt.Errorf("%w: it was deleted meanwhile", ErrBusy)
 	}
 	return err
+}
+
+// described returns the n-th descriptor of a volume, or [swift.ErrNotFound].
+func (c *Catalog) described(ctx context.Context, id ident.Volume, n uint64) (descriptor, error) {
+	var d descriptor
+	container, name := c.container(id), chunks.DescriptorName(n)
+	o, err := c.store.Get(ctx, container, name, swift.GetOptions{Newest: true})
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(o.Body, &d); err != nil || d.Format != descriptorFormat || d.Volume != id {
+		return d, fmt.Errorf("%s/%s is not the descriptor of this volume: %w", container, name, ErrForeign)
+	}
+	return d, nil
 }
 
 // putOnce puts an object that has the same bytes whoever puts it; if there is
@@ -77,19 +86,40 @@ func (c *Catalog) putOnce(ctx context.Context, container, name string, body []by
 	return err
 }
 
-// checkOwner refuses a container that another cluster owns. One without a
-// descriptor was never complete, or its deletion has got that far.
-func (c *Catalog) checkOwner(ctx context.Context, v authority.Volume) error {
-	o, err := c.store.Get(ctx, v.Container, chunks.DescriptorName(firstDescriptor), swift.GetOptions{Newest: true})
-	if errors.Is(err, swift.ErrNotFound) {
-		return nil
+// checkOwner refuses a container that another cluster owns, or that was recovered
+// into another authority. One without a descriptor is not yet complete, or its
+// deletion has got that far: present is false.
+func (c *Catalog) checkOwner(ctx context.Context, v authority.Volume) (present bool, err error) {
+	d, err := c.described(ctx, v.ID, v.Descriptor)
+	switch {
+	case errors.Is(err, swift.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case d.Cluster != c.config.Cluster:
+		return false, fmt.Errorf("%s is of cluster %.80q: %w", v.Container, d.Cluster, ErrForeign)
 	}
-	if err != nil {
-		return err
+	next, err := c.described(ctx, v.ID, v.Descriptor+1)
+	switch {
+	case errors.Is(err, swift.ErrNotFound):
+		return true, nil
+	case err != nil:
+		return false, err
+	case next.Cluster != c.config.Cluster:
+		return false, fmt.Errorf("%s was taken over by cluster %.80q: %w", v.Container, next.Cluster, ErrForeign)
 	}
-	var d descriptor
-	if err := json.Unmarshal(o.Body, &d); err != nil || d.Format != descriptorFormat || d.Volume != v.ID || d.Cluster != c.config.Cluster {
-		return fmt.Errorf("%s/%s names volume %.40q of cluster %.80q: %w", v.Container, o.Name, d.Volume, d.Cluster, ErrForeign)
+	return false, c.outdated(ctx, v, fmt.Sprintf("descriptor %d exists, %d is recorded", v.Descriptor+1, v.Descriptor))
+}
+
+// outdated tells why a record, as it was read, is older than what is in Swift: it
+// has changed since (ErrBusy), or the authority is an old copy.
+func (c *Catalog) outdated(ctx context.Context, v authority.Volume, why string) error {
+	now, _, err := c.volumes.Get(ctx, string(v.ID))
+	switch {
+	case err != nil:
+		return absent(err)
+	case now.Opening.Epoch != v.Opening.Epoch || now.Descriptor != v.Descriptor || now.State != v.State:
+		return ErrBusy
 	}
-	return nil
+	return fmt.Errorf("%w: %s", ErrRolledBack, why)
 }

@@ -269,6 +269,26 @@ var scenarios = map[string]scenario{
 			}
 		},
 	},
+	"Recover": {
+		prepare: func(w *world, f *fixture) {
+			w.prepareChild(f)
+			w.loseAuthority()
+		},
+		run: func(c *catalog.Catalog, w *world, f *fixture) error {
+			_, err := c.Recover(w.ctx, catalog.RecoverOptions{Workers: 1})
+			return err
+		},
+		verify: func(w *world, f *fixture) {
+			w.count(2, 1)
+			v, err := w.GetVolume(w.ctx, f.parent.volume)
+			w.check(err)
+			w.holds(v.Head, ab)
+			w.check(w.DeleteVolume(w.ctx, f.parent.volume))
+			w.check(w.DeleteSnapshot(w.ctx, f.snapshot.ID))
+			w.sweep()
+			w.holds(f.child.Head, ab)
+		},
+	},
 	"Abandon": {
 		prepare: func(w *world, f *fixture) { w.nodes.setDown("n1", true) },
 		run:     func(c *catalog.Catalog, w *world, f *fixture) error { return c.Abandon(w.ctx, f.parent.volume) },

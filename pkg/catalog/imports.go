@@ -42,7 +42,7 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 	if err != nil {
 		return Import{}, err
 	}
-	if err := c.makeContainer(ctx, v); err != nil {
+	if err := c.store.CreateContainer(ctx, v.Container); err != nil {
 		return Import{}, err
 	}
 	v, err = c.changeNew(ctx, v, func(v *authority.Volume) error {
@@ -65,7 +65,19 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 // CompleteImport makes the volume visible, with the given root as its head; nil
 // for an image without data.
 func (c *Catalog) CompleteImport(ctx context.Context, id ident.Volume, root *authority.Root) (authority.Volume, error) {
-	v, err := c.changeVolume(ctx, id, func(v *authority.Volume) error {
+	v, err := c.completeImport(ctx, id, root)
+	return v, failed(err, "complete the import of", "volume", id)
+}
+
+func (c *Catalog) completeImport(ctx context.Context, id ident.Volume, root *authority.Root) (authority.Volume, error) {
+	v, _, err := c.volumes.Get(ctx, string(id))
+	if err == nil && v.State == authority.Importing {
+		err = c.describe(ctx, v)
+	}
+	if err != nil {
+		return v, absent(err)
+	}
+	return c.changeVolume(ctx, id, func(v *authority.Volume) error {
 		if v.State == authority.Ready && v.Opening.Node == importer && !v.Opening.Open {
 			return errKeep // completed already, the answer was lost
 		}
@@ -78,7 +90,6 @@ func (c *Catalog) CompleteImport(ctx context.Context, id ident.Volume, root *aut
 		v.State, v.Opening.Open = authority.Ready, false
 		return nil
 	})
-	return v, failed(err, "complete the import of", "volume", id)
 }
 
 // AbortImport gives an import up; its space follows.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/cryptotest"
 
@@ -28,7 +29,8 @@ var (
 // TestModel creates, writes, snapshots, clones, abandons and deletes at random,
 // and collects without a grace in between, with controllers that die in any step
 // and whose calls another one repeats much later or never, over listings that are
-// stale and have rows resurrected. Whatever is visible holds what it should at
+// stale and have rows resurrected. The authority is lost, or an old copy of it put
+// back, and recovered, while nodes that were fenced go on writing. Whatever is visible holds what it should at
 // any time; nothing that is not needed stays, and when all is deleted nothing is
 // left.
 func TestModel(t *testing.T) {
@@ -76,7 +78,13 @@ func TestModelOnRealSwift(t *testing.T) {
 }
 
 func newModel(w *world, seed uint64) *model {
-	return &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
+	m := &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
+	w.t.Cleanup(func() {
+		if w.t.Failed() { // how it got there
+			w.t.Log(strings.Join(m.log, "\n"))
+		}
+	})
+	return m
 }
 
 // content is what the chunks of a volume hold.
@@ -90,6 +98,7 @@ type model struct {
 	volumes   map[string]*thing // by name, as all visible ones
 	snapshots map[string]*thing
 	pending   []*pending
+	copy      *authoritytest.Memory // an old one of the authority; nil: none
 	log       []string
 }
 
@@ -98,6 +107,8 @@ type thing struct {
 	id      string
 	content content
 	export  *export // of an attached volume
+	haunted bool    // a fenced node has written since,
+	zombie  content // and this, if nothing of a later epoch was published
 }
 
 // pending is a call that died: it is repeated until it answers.
@@ -112,15 +123,6 @@ type pending struct {
 
 func (m *model) say(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
-}
-
-// fail prints how the run got here.
-func (m *model) fail(format string, args ...any) {
-	m.t.Helper()
-	for _, line := range m.log {
-		m.t.Log(line)
-	}
-	m.t.Fatalf(format, args...)
 }
 
 func (m *model) name(kind string) string {
@@ -159,7 +161,7 @@ func (m *model) call(p *pending) {
 func (m *model) step() {
 	name, v := pick(m, m.volumes)
 	snapName, s := pick(m, m.snapshots)
-	switch op := m.random.IntN(18); {
+	switch op := m.random.IntN(20); {
 	case v == nil || op == 0:
 		name := m.name("volume")
 		m.say("create %s", name)
@@ -214,6 +216,11 @@ func (m *model) step() {
 			done:   m.check,
 		})
 		m.verify()
+	case op == 18 && m.random.IntN(3) == 0:
+		m.disaster()
+	case op == 19:
+		m.say("copy the authority")
+		m.copy = m.authority.(*authoritytest.Memory).Copy()
 	case op >= 15 && len(m.pending) > 0:
 		i := m.random.IntN(len(m.pending))
 		p := m.pending[i]
@@ -286,7 +293,7 @@ func (m *model) gone(err error, source *thing) bool {
 		}
 	}
 	if !errors.Is(err, catalog.ErrNotFound) || live || source == nil {
-		m.fail("%v", err)
+		m.t.Fatalf("%v", err)
 	}
 	return true
 }
@@ -303,7 +310,7 @@ func (m *model) oneOf(name string, r *authority.Root, want []content) content {
 			return have
 		}
 	}
-	m.fail("%s holds %v, want one of %v", name, have, want)
+	m.t.Fatalf("%s holds %v, want one of %v", name, have, want)
 	return nil
 }
 
@@ -315,14 +322,20 @@ func (m *model) write(name string, v *thing) {
 	chunk, text := uint64(m.random.IntN(4)), fmt.Sprintf("%s %d", name, m.random.Uint32())
 	m.say("write %q to chunk %d of %s", text, chunk, name)
 	m.check(v.export.write(m.ctx, chunk, text))
-	v.content = maps.Clone(v.export.content)
+	v.zombie = nil
+	m.becomes(v, v.export.content)
+	if m.random.IntN(2) == 0 {
+		m.check(m.Published(m.ctx, v.export.report()))
+	}
+}
+
+// becomes changes what a volume holds.
+func (m *model) becomes(v *thing, holds content) {
+	v.content = maps.Clone(holds)
 	for _, p := range m.pending {
 		if p.source == v {
 			p.holds = append(p.holds, v.content)
 		}
-	}
-	if m.random.IntN(2) == 0 {
-		m.check(m.Published(m.ctx, v.export.report()))
 	}
 }
 
@@ -372,6 +385,8 @@ func (m *model) end() {
 	m.sweep() // what is not repeated any more becomes a tombstone,
 	m.later()
 	m.sweep() // which keeps what it names for a grace
+	m.exorcise()
+	m.later()
 	m.collect()
 	m.verify()
 	m.lean()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -82,6 +84,10 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	}
 	epoch := v.Opening.Epoch
 	if err := c.putOnce(ctx, v.Container, chunks.EpochName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
+		return Opening{}, err
+	}
+	// Only now: a recovery that did not see this epoch has put its descriptor before.
+	if _, err := c.checkOwner(ctx, v); err != nil {
 		return Opening{}, err
 	}
 	return Opening{Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size, Parameters: Parameters(v), Account: v.Account}, nil
@@ -164,25 +170,20 @@ const epochsAhead = 8
 // unused looks for epochs in Swift that the authority does not know: then it is
 // an old copy, and the number to be given out has been given out before.
 func (c *Catalog) unused(ctx context.Context, v authority.Volume) error {
+	looks, ctx := errgroup.WithContext(ctx)
 	for n := v.Opening.Epoch.Number + 1; n <= v.Opening.Epoch.Number+epochsAhead; n++ {
-		_, err := c.store.Head(ctx, v.Container, chunks.EpochName(n), swift.HeadOptions{Newest: true})
-		if errors.Is(err, swift.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		// Another controller may have given it out since the record was read.
-		now, _, err := c.volumes.Get(ctx, string(v.ID))
-		switch {
-		case err != nil:
-			return absent(err)
-		case now.Opening.Epoch != v.Opening.Epoch:
-			return ErrBusy
-		}
-		return fmt.Errorf("%w: epoch %d exists, %d is recorded", ErrRolledBack, n, v.Opening.Epoch.Number)
+		looks.Go(func() error {
+			_, err := c.store.Head(ctx, v.Container, chunks.EpochName(n), swift.HeadOptions{Newest: true})
+			if errors.Is(err, swift.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return c.outdated(ctx, v, fmt.Sprintf("epoch %d exists, %d is recorded", n, v.Opening.Epoch.Number))
+		})
 	}
-	return nil
+	return looks.Wait()
 }
 
 // markBody is the body of e/<number> and f/<number>.

@@ -2,10 +2,13 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -75,11 +78,44 @@ func (c *Catalog) take(ctx context.Context, s authority.Snapshot) (authority.Sna
 	if err := snapshots.PutRecord(ctx, c.store, s.Container, record(s)); err != nil {
 		return s, err
 	}
-	s, err = c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
+	if err := c.title(ctx, s); err != nil {
+		return s, err
+	}
+	ready, err := c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
 		s.State = authority.Ready
 		return nil
 	})
-	return s, taken(err)
+	if errors.Is(err, ErrNotFound) {
+		// It was deleted, perhaps even erased, before this call put its objects.
+		return s, errors.Join(taken(err), c.eraseSnapshot(ctx, s))
+	}
+	return ready, err
+}
+
+// title is the object n/<id>: the name of a snapshot that is ready. It is put when
+// everything else of the snapshot is there, and goes first when it is erased.
+type title struct {
+	Format   int            `json:"format"` // 1
+	Snapshot ident.Snapshot `json:"snapshot"`
+	Name     string         `json:"name"` // the CSI name
+	Created  time.Time      `json:"created"`
+}
+
+// title puts the name of a snapshot: the same bytes each time.
+func (c *Catalog) title(ctx context.Context, s authority.Snapshot) error {
+	body, err := json.Marshal(title{Format: descriptorFormat, Snapshot: s.ID, Name: s.Name, Created: s.Created})
+	if err != nil {
+		return err
+	}
+	return c.putOnce(ctx, s.Container, chunks.TitleName(s.ID), body, ErrForeign)
+}
+
+// eraseSnapshot removes the objects of a deleted snapshot.
+func (c *Catalog) eraseSnapshot(ctx context.Context, s authority.Snapshot) error {
+	if err := c.deleteObject(ctx, s.Container, chunks.TitleName(s.ID)); err != nil {
+		return err
+	}
+	return c.deleteObject(ctx, s.Container, chunks.SnapshotName(s.ID))
 }
 
 // record is the object s/<id> of a snapshot whose cut is decided.
@@ -275,7 +311,7 @@ func (c *Catalog) readySnapshot(ctx context.Context, id ident.Snapshot) (authori
 // is not "", in the order of their ids, after the given one. next is "" at the
 // end of the list.
 func (c *Catalog) ListSnapshots(ctx context.Context, source ident.Volume, after ident.Snapshot, limit int) (page []authority.Snapshot, next ident.Snapshot, err error) {
-	page, more, err := list(ctx, c.snapshots, string(after), limit, func(s authority.Snapshot) bool {
+	page, more, err := listPage(ctx, c.snapshots, string(after), limit, func(s authority.Snapshot) bool {
 		return s.State == authority.Ready && (source == "" || s.Source == source)
 	})
 	if more {

@@ -230,7 +230,7 @@ func TestSnapshotOutlivesItsVolume(t *testing.T) {
 }
 
 // hooked is a store in which something happens just before the first PUT of an
-// object whose name begins with prefix.
+// object whose name begins with prefix, or of a container if that is "".
 type hooked struct {
 	swift.Store
 	prefix string
@@ -238,13 +238,30 @@ type hooked struct {
 }
 
 func (h *hooked) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (string, error) {
-	if hook := h.hook; hook != nil && strings.HasPrefix(name, h.prefix) {
-		h.hook = nil
-		if err := hook(); err != nil {
+	if strings.HasPrefix(name, h.prefix) {
+		if err := h.once(); err != nil {
 			return "", err
 		}
 	}
 	return h.Store.Put(ctx, container, name, body, o)
+}
+
+func (h *hooked) CreateContainer(ctx context.Context, container string) error {
+	if h.prefix == "" {
+		if err := h.once(); err != nil {
+			return err
+		}
+	}
+	return h.Store.CreateContainer(ctx, container)
+}
+
+func (h *hooked) once() error {
+	hook := h.hook
+	h.hook = nil
+	if hook == nil {
+		return nil
+	}
+	return hook()
 }
 
 func TestOriginDeletedWhileItIsPinned(t *testing.T) {
@@ -267,7 +284,7 @@ func TestOriginDeletedWhileItIsPinned(t *testing.T) {
 func TestOriginGrowsWhileItIsCloned(t *testing.T) {
 	w := newWorld(t)
 	parent := w.volume("pvc")
-	other := w.controller(w.authority, &hooked{w.store, chunks.DescriptorPrefix, func() error {
+	other := w.controller(w.authority, &hooked{w.store, "", func() error {
 		_, err := w.Expand(w.ctx, parent.ID, 128*mib, 0)
 		w.detach(w.attach(parent.ID, "n1"))
 		return err

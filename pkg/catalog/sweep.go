@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -138,7 +138,7 @@ func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bo
 			if !c.old(s.Deleted) {
 				continue // the tombstone keeps the cut for a grace
 			}
-			if err := c.deleteObject(ctx, s.Container, chunks.SnapshotName(s.ID)); err != nil {
+			if err := c.eraseSnapshot(ctx, s); err != nil {
 				return failed(err, "erase", "snapshot", s.ID)
 			}
 			done, err := remove(ctx, c.snapshots, row.Key, row.Version)
@@ -165,7 +165,10 @@ func (c *Catalog) sweepPins(ctx context.Context, needed map[ident.Volume]bool) e
 		_, _, err := c.volumes.Get(ctx, string(p.Child))
 		switch {
 		case errors.Is(err, authority.ErrNotFound):
-			if err := c.unpin(ctx, p.Owner, p.Child); err != nil {
+			if err = c.unknown(ctx, p.Child); err == nil {
+				err = c.unpin(ctx, p.Owner, p.Child)
+			}
+			if err != nil {
 				return failed(err, "unpin", "volume", p.Owner)
 			}
 		case err != nil:
@@ -196,13 +199,22 @@ func (c *Catalog) erase(ctx context.Context, row authority.Row[authority.Volume]
 // volume's pins on others. It reports false if the container is not empty yet:
 // its listing was stale.
 func (c *Catalog) clear(ctx context.Context, v authority.Volume, swept *Swept) (bool, error) {
-	if err := c.checkOwner(ctx, v); err != nil {
+	present, err := c.checkOwner(ctx, v)
+	if err == nil && present {
+		err = c.uncalled(ctx, v)
+	}
+	if err != nil && !errors.Is(err, swift.ErrNotFound) { // another sweep was faster
 		return false, err
+	}
+	for n := uint64(firstDescriptor); n <= v.Descriptor; n++ {
+		if err := c.deleteObject(ctx, v.Container, chunks.DescriptorName(n)); err != nil {
+			return false, err
+		}
 	}
 	if err := c.empty(ctx, v.Container, swept); err != nil {
 		return false, err
 	}
-	err := c.store.DeleteContainer(ctx, v.Container)
+	err = c.store.DeleteContainer(ctx, v.Container)
 	if errors.Is(err, swift.ErrNotEmpty) {
 		return false, nil
 	}
@@ -228,10 +240,57 @@ func (c *Catalog) clear(ctx context.Context, v authority.Volume, swept *Swept) (
 // erasePage is how many objects one request deletes.
 const erasePage = 1000
 
-// empty deletes all objects that the listing of a container shows, the
-// descriptor last: until then it says whose the rest is.
+// uncalled reports as ErrRolledBack that Swift knows of something that needs a
+// volume, or of a later epoch of it, and the authority does not.
+func (c *Catalog) uncalled(ctx context.Context, v authority.Volume) error {
+	if err := c.unused(ctx, v); err != nil {
+		return err
+	}
+	children, err := snapshots.ListPins(ctx, c.store, v.Container)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		if _, _, err = c.volumes.Get(ctx, string(child)); errors.Is(err, authority.ErrNotFound) {
+			err = c.unknown(ctx, child)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	titles, err := snapshots.ListTitles(ctx, c.store, v.Container)
+	if err != nil {
+		return err
+	}
+	for _, s := range titles {
+		if _, _, err = c.snapshots.Get(ctx, string(s)); errors.Is(err, authority.ErrNotFound) {
+			_, err = c.store.Head(ctx, v.Container, chunks.TitleName(s), swift.HeadOptions{Newest: true})
+			if err == nil {
+				err = fmt.Errorf("%w: it knows nothing of snapshot %s", ErrRolledBack, s)
+			}
+		}
+		if err != nil && !errors.Is(err, swift.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unknown reports as ErrRolledBack that a volume of which there is no record is in
+// Swift.
+func (c *Catalog) unknown(ctx context.Context, id ident.Volume) error {
+	_, err := c.described(ctx, id, firstDescriptor)
+	if errors.Is(err, swift.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: it knows nothing of volume %s", ErrRolledBack, id)
+	}
+	return err
+}
+
+// empty deletes all objects that the listing of a container shows.
 func (c *Catalog) empty(ctx context.Context, container string, swept *Swept) error {
-	var descriptors []string
 	for marker := ""; ; {
 		infos, err := c.store.List(ctx, container, "", marker, erasePage)
 		if errors.Is(err, swift.ErrNotFound) {
@@ -243,14 +302,7 @@ func (c *Catalog) empty(ctx context.Context, container string, swept *Swept) err
 		var names []string
 		for _, info := range infos {
 			marker = info.Name
-			if strings.HasPrefix(info.Name, chunks.DescriptorPrefix) {
-				descriptors = append(descriptors, info.Name)
-			} else {
-				names = append(names, info.Name)
-			}
-		}
-		if len(infos) < erasePage {
-			names = append(names, descriptors...)
+			names = append(names, info.Name)
 		}
 		if len(names) > 0 {
 			if err := c.store.DeleteMany(ctx, container, names); err != nil {

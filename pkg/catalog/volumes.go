@@ -43,7 +43,7 @@ func (c *Catalog) createVolume(ctx context.Context, spec VolumeSpec) (authority.
 	if err != nil || v.State == authority.Ready {
 		return v, err
 	}
-	if err := c.makeContainer(ctx, v); err != nil {
+	if err := c.store.CreateContainer(ctx, v.Container); err != nil {
 		return v, err
 	}
 	if v.Origin != nil {
@@ -51,9 +51,15 @@ func (c *Catalog) createVolume(ctx context.Context, spec VolumeSpec) (authority.
 			return v, err
 		}
 	}
+	if err := c.describe(ctx, v); err != nil {
+		return v, err
+	}
 	return c.changeNew(ctx, v, func(v *authority.Volume) error {
-		if v.State == authority.Ready {
+		switch v.State {
+		case authority.Ready:
 			return errKeep
+		case authority.Recovering:
+			return ErrBusy
 		}
 		v.State = authority.Ready
 		if v.Origin != nil {
@@ -99,6 +105,7 @@ func (c *Catalog) plan(ctx context.Context, spec VolumeSpec, state authority.Sta
 		return string(id), authority.Volume{
 			ID: id, Name: spec.Name, Container: c.container(id), Account: spec.Account, Size: size, Origin: origin,
 			Parameters: maps.Clone(spec.Parameters), Mutable: maps.Clone(spec.Mutable), Created: c.now(), State: state,
+			Descriptor: firstDescriptor,
 		}, err
 	})
 	if err != nil {
@@ -118,6 +125,8 @@ func satisfies(v authority.Volume, spec VolumeSpec, state authority.State) error
 		source = authority.Origin{Volume: spec.Source.Volume, Snapshot: spec.Source.Snapshot}
 	}
 	switch {
+	case v.State == authority.Recovering:
+		return fmt.Errorf("%w: volume %s is being recovered", ErrBusy, v.ID)
 	case v.State != state && v.State != authority.Ready:
 		return fmt.Errorf("%w: volume %s is %s", ErrConflict, v.ID, v.State)
 	case v.Size < spec.Required || spec.Limit > 0 && v.Size > spec.Limit:
@@ -195,7 +204,7 @@ func (c *Catalog) readyVolume(ctx context.Context, id ident.Volume) (authority.V
 // ListVolumes returns at most limit volumes that are ready, in the order of
 // their ids, after the given one. next is "" at the end of the list.
 func (c *Catalog) ListVolumes(ctx context.Context, after ident.Volume, limit int) (page []authority.Volume, next ident.Volume, err error) {
-	page, more, err := list(ctx, c.volumes, string(after), limit, func(v authority.Volume) bool { return v.State == authority.Ready })
+	page, more, err := listPage(ctx, c.volumes, string(after), limit, func(v authority.Volume) bool { return v.State == authority.Ready })
 	if more {
 		next = page[len(page)-1].ID
 	}
@@ -205,9 +214,9 @@ func (c *Catalog) ListVolumes(ctx context.Context, after ident.Volume, limit int
 // maxPage bounds the entries of a page, whatever is asked for.
 const maxPage = 10000
 
-// list returns at most limit of the records after a key that are shown, and
+// listPage returns at most limit of the records after a key that are shown, and
 // whether there are more.
-func list[T any](ctx context.Context, t authority.Table[T], after string, limit int, shown func(T) bool) (page []T, more bool, err error) {
+func listPage[T any](ctx context.Context, t authority.Table[T], after string, limit int, shown func(T) bool) (page []T, more bool, err error) {
 	if limit < 1 {
 		return nil, false, fmt.Errorf("%w: a page has at least one entry", ErrInvalid)
 	}
@@ -282,6 +291,8 @@ func (c *Catalog) discard(ctx context.Context, id ident.Volume) error {
 		switch {
 		case v.State == authority.Deleted:
 			return errKeep
+		case v.State == authority.Recovering:
+			return fmt.Errorf("%w: it is being recovered", ErrBusy)
 		case v.Binding != nil:
 			return inUse(v.Binding.Node)
 		case len(v.Readers) > 0:

@@ -239,6 +239,7 @@ type export struct {
 	head    *authority.Root
 	size    int64
 	gen     uint64
+	clean   bool              // it is being closed
 	content map[uint64]string // as of the newest root
 	cuts    map[ident.Snapshot]catalog.Cut
 }
@@ -289,7 +290,7 @@ func (e *export) publish(ctx context.Context, s ident.Snapshot, entries map[uint
 	change := snapshots.Change{
 		Origin:   snapshots.Origin{Container: e.opening.Container, Epoch: e.opening.Epoch, Open: e.opened},
 		Gen:      e.gen + 1,
-		State:    snapshots.State{Size: e.size, Sealed: time.UnixMilli(int64(e.gen)).UTC()},
+		State:    snapshots.State{Size: e.size, Clean: e.clean, Sealed: time.UnixMilli(int64(e.gen)).UTC()},
 		Snapshot: s, Entries: entries,
 	}
 	if e.head != nil {
@@ -331,6 +332,7 @@ func (e *export) report() catalog.Report {
 func (e *export) close(ctx context.Context, c *catalog.Catalog) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.clean = true
 	if err := e.publish(ctx, "", nil); err != nil {
 		return err
 	}

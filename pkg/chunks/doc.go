@@ -10,6 +10,8 @@
 //	t/<epoch>.<gen>.<page>.<open>               a page of the version table
 //	r/<epoch>.<gen>                             a root
 //	s/<snapshot id>  ref/<child id>             a snapshot; a clone elsewhere
+//	n/<snapshot id>                             the snapshot is ready; its CSI name
+//	volume.deleted                              the volume was deleted some time ago
 //
 // Numbers are hexadecimal with leading zeros: chunk 6 digits, number and
 // generation 8, pack and page 4, epoch tag and opening 16. A name is used once;

@@ -28,8 +28,12 @@ const (
 	EpochPrefix      = "e/"
 	FencePrefix      = "f/"
 	SnapshotPrefix   = "s/"
+	TitlePrefix      = "n/"
 	PinPrefix        = "ref/"
 	DescriptorPrefix = "volume."
+	// TombstoneName is the mark that the volume was deleted, and that some of its
+	// objects may be gone.
+	TombstoneName = "volume.deleted"
 )
 
 // ChunkName names the full chunk with index chunk, written as part of
@@ -94,6 +98,10 @@ func DescriptorName(n uint64) string { return DescriptorPrefix + strconv.FormatU
 
 // SnapshotName names the record of a snapshot.
 func SnapshotName(s ident.Snapshot) string { return SnapshotPrefix + string(s) }
+
+// TitleName names the mark that a snapshot is ready; its body carries the
+// snapshot's CSI name.
+func TitleName(s ident.Snapshot) string { return TitlePrefix + string(s) }
 
 // PinName names the pin that the clone v holds on a root of this container.
 func PinName(v ident.Volume) string { return PinPrefix + string(v) }

@@ -191,6 +191,12 @@ func ListRecords(ctx context.Context, store swift.Store, container string) ([]id
 	return listIDs(ctx, store, container, chunks.SnapshotPrefix, ident.ParseSnapshot)
 }
 
+// ListTitles lists the snapshots that container has names of. Listings may be
+// stale: it is a hint.
+func ListTitles(ctx context.Context, store swift.Store, container string) ([]ident.Snapshot, error) {
+	return listIDs(ctx, store, container, chunks.TitlePrefix, ident.ParseSnapshot)
+}
+
 // ListPins lists the clones that container has pins of. Listings may be stale:
 // it is a hint.
 func ListPins(ctx context.Context, store swift.Store, container string) ([]ident.Volume, error) {

@@ -34,6 +34,16 @@ func (m *Memory) Claims() authority.Table[authority.Claim] { return &m.claims }
 // Pins implements [authority.Authority].
 func (m *Memory) Pins() authority.Table[authority.Pin] { return &m.pins }
 
+// Copy returns an authority with the records that there are now, as a backup has.
+func (m *Memory) Copy() *Memory {
+	c := &Memory{}
+	m.volumes.copyTo(&c.volumes)
+	m.snapshots.copyTo(&c.snapshots)
+	m.claims.copyTo(&c.claims)
+	m.pins.copyTo(&c.pins)
+	return c
+}
+
 // memoryTable holds encoded records, so that no caller shares a value with it.
 type memoryTable[T any] struct {
 	mu       sync.Mutex
@@ -44,6 +54,12 @@ type memoryTable[T any] struct {
 type memoryRow struct {
 	version authority.Version
 	record  []byte
+}
+
+func (t *memoryTable[T]) copyTo(to *memoryTable[T]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	to.versions, to.rows = t.versions, maps.Clone(t.rows)
 }
 
 // do checks the call's context and key and runs it alone.
