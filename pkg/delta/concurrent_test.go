@@ -1,9 +1,11 @@
 package delta_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,4 +110,47 @@ func crashConcurrently(t *testing.T, seed uint64) {
 		t.Fatalf("seed %d: a write acknowledged at %d is lost, one issued at %d is there", seed, firstLost, lastPresent)
 	}
 	n.check(n.j.Close())
+}
+
+// Writers of neighbouring sectors do not undo each other, though they share a
+// block: nobody reads it to write it back (B1). What none of them wrote stays a
+// hole, for the version table to fill.
+func TestNeighboursInABlock(t *testing.T) {
+	ctx := context.Background()
+	n := newNode(t, 1, func(cfg *delta.Config) { cfg.Quota *= 4 })
+	const perBlock = delta.Block / delta.Sector
+	sector := func(s int64) byte {
+		p := make([]byte, delta.Sector)
+		holes, err := n.j.Read(ctx, p, s*delta.Sector)
+		if err != nil || len(holes) != 0 {
+			t.Errorf("sector %d: holes %v, %v", s, holes, err)
+		}
+		return p[0]
+	}
+	var wg sync.WaitGroup
+	for s := range int64(perBlock - 1) {
+		wg.Go(func() {
+			for value := byte(1); value <= 40; value++ {
+				if err := n.j.Write(ctx, s*delta.Sector, bytes.Repeat([]byte{value}, delta.Sector), false); err != nil {
+					t.Error(err)
+				}
+				if got := sector(s); got != value {
+					t.Errorf("sector %d holds %d after write %d", s, got, value)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	n.check(n.restart())
+	for s := range int64(perBlock - 1) {
+		if got := sector(s); got != 40 {
+			t.Errorf("sector %d holds %d after a restart", s, got)
+		}
+	}
+	last := delta.Span{Off: delta.Block - delta.Sector, Len: delta.Sector}
+	holes, err := n.j.Read(ctx, make([]byte, delta.Block), 0)
+	if err != nil || !slices.Equal(holes, []delta.Span{last}) {
+		t.Errorf("holes %v, %v, want %v", holes, err, last)
+	}
 }

@@ -2,10 +2,12 @@ package delta_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -24,82 +26,19 @@ import (
 const (
 	volumeSize = 20 << 20
 	sectorSize = delta.Sector
+
+	// statesOfARun is how many crash states a run sees at least, on average: a CI
+	// run of 100 sees 10,000. The others are how often the fate of a disk is cast
+	// for one moment: of a crash in the middle of a call, and between two calls.
+	statesOfARun  = 100
+	fatesOfACrash = 24
+	fatesOfAStep  = 10
 )
-
-// windows are the parts of the volume that the test writes and looks at: the
-// ends, and the surroundings of the chunk boundaries.
-var windows = []delta.Span{{Off: 0, Len: 96 << 10}, {Off: 8<<20 - 64<<10, Len: 128 << 10}, {Off: 16<<20 - 32<<10, Len: 64 << 10}, {Off: volumeSize - 64<<10, Len: 64 << 10}}
-
-// What a sector holds: the number of the write that made it, or one of these.
-const (
-	hole  int64 = -1
-	zeros int64 = 0
-)
-
-// view is the content of the windows, a value per sector.
-type view []int64
-
-// each calls f for the sectors of [off, off+n) in the windows: their index in a
-// view and their offset in the volume.
-func each(off, n int64, f func(i int, at int64)) {
-	base := 0
-	for _, w := range windows {
-		for at := max(off, w.Off); at < min(off+n, w.Off+w.Len); at += sectorSize {
-			f(base+int((at-w.Off)/sectorSize), at)
-		}
-		base += int(w.Len / sectorSize)
-	}
-}
-
-func blank() view {
-	n := int64(0)
-	for _, w := range windows {
-		n += w.Len / sectorSize
-	}
-	v := make(view, n)
-	for i := range v {
-		v[i] = hole
-	}
-	return v
-}
-
-func (v view) clone() view { return append(view(nil), v...) }
-
-// change is one acknowledged change of the volume.
-type change struct {
-	off, n int64
-	value  int64
-	state  *delta.State
-}
-
-func (v view) apply(c change) { each(c.off, c.n, func(i int, _ int64) { v[i] = c.value }) }
-
-// stamp fills p, sectors of the volume from off on, with value.
-func stamp(p []byte, off, value int64) {
-	for s := 0; s < len(p); s += sectorSize {
-		for w := 0; w < sectorSize; w += 16 {
-			binary.LittleEndian.PutUint64(p[s+w:], uint64(value))
-			binary.LittleEndian.PutUint64(p[s+w+8:], uint64(off)+uint64(s))
-		}
-	}
-}
-
-// unstamp tells what the sector at off holds.
-func unstamp(p []byte, off int64) (int64, error) {
-	value := int64(binary.LittleEndian.Uint64(p))
-	want := make([]byte, sectorSize)
-	if value != zeros {
-		stamp(want, off, value)
-	}
-	if string(want) != string(p) {
-		return 0, fmt.Errorf("sector at %d holds no whole sector of any write: %x...", off, p[:16])
-	}
-	return value, nil
-}
 
 type machine struct {
 	*rapid.T
 	fs    *crashfs.FS
+	fates *rand.Rand // of what a power loss may leave
 	cfg   delta.Config
 	id    delta.Identity
 	j     *delta.Journal
@@ -116,6 +55,8 @@ type machine struct {
 
 	seals   []seal // returned and not retired, oldest first
 	sealing ident.Snapshot
+
+	states *int // that crashes left, all runs together
 }
 
 // seal is a cut as the test saw it.
@@ -126,12 +67,24 @@ type seal struct {
 	state    delta.State
 }
 
+// Each run crashes some times, at a random operation of a random call. What the
+// journal makes of the disk is judged not only for the state in which the run goes
+// on, but for many of those that a power loss might have left: then, and after
+// each call.
 func TestCrashesLeaveAPrefix(t *testing.T) {
+	states := 0
+	defer func() {
+		t.Logf("counted: %d crash states of the journal recovered and judged", states)
+		runs, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
+		if least := runs * statesOfARun; err == nil && states < least && !t.Failed() {
+			t.Errorf("only %d crash states in %d runs, want %d", states, runs, least)
+		}
+	}()
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
-		m := &machine{T: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 1)))}
+		m := &machine{T: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 1))), fates: rand.New(rand.NewPCG(seed, 2)), states: &states}
 		m.id = delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
-		m.cfg = delta.Config{Dir: "/journal", RunDir: "/run", FS: m.fs, SegmentSize: 64 << 10, Quota: 24 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1, MaxDelay: 1}
+		m.cfg = delta.Config{Dir: "/journal", RunDir: "/run", FS: m.fs, SegmentSize: 64 << 10, Quota: 10 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1, MaxDelay: 1}
 		m.state = delta.State{Size: volumeSize}
 		m.base, m.table = blank(), blank()
 		var err error
@@ -141,6 +94,7 @@ func TestCrashesLeaveAPrefix(t *testing.T) {
 		defer func() { m.j.Close() }()
 		for range rapid.IntRange(5, 60).Draw(t, "steps") {
 			m.step()
+			m.losePower(fatesOfAStep)
 		}
 		m.fs.Kill()
 		m.reopen(rapid.Bool().Draw(t, "power"))
@@ -338,12 +292,12 @@ func (m *machine) overlay(l *delta.Layer) error {
 	return nil
 }
 
-// observe reads the windows through the journal, over the table.
-func (m *machine) observe() (view, error) {
+// observe reads the windows through a journal, over the table.
+func (m *machine) observe(j *delta.Journal) (view, error) {
 	v := m.table.clone()
 	for _, w := range windows {
 		p := make([]byte, w.Len)
-		holes, err := m.j.Read(context.Background(), p, w.Off)
+		holes, err := j.Read(context.Background(), p, w.Off)
 		if err != nil {
 			return nil, err
 		}
@@ -365,7 +319,7 @@ func (m *machine) observe() (view, error) {
 }
 
 func (m *machine) verify() {
-	got, err := m.observe()
+	got, err := m.observe(m.j)
 	if m.failed(err) {
 		return
 	}
@@ -386,6 +340,8 @@ func (m *machine) reopen(power bool) {
 	for {
 		m.fs.Kill()
 		m.j.Close()
+		m.losePower(fatesOfACrash)
+		*m.states++
 		if power {
 			m.lost = true
 			m.fs.PowerLoss()
@@ -413,7 +369,7 @@ func (m *machine) reopen(power bool) {
 
 // recovered finds the prefix that the volume is and goes on from it.
 func (m *machine) recovered() {
-	got, err := m.observe()
+	got, err := m.observe(m.j)
 	if err != nil {
 		if m.fs.Crashed() {
 			m.reopen(false)
@@ -425,68 +381,72 @@ func (m *machine) recovered() {
 	if m.lost {
 		least = m.flushed
 	}
-	possible := m.history
-	if m.pending != nil {
-		possible = append(possible, *m.pending)
-	}
-	state := m.j.State()
-	if !isPrefix(m.base, m.state, possible, least, got, state) {
-		m.Fatalf("after a crash (power lost: %v) the volume is none of the states %d..%d", m.lost, least, len(possible))
-	}
-	m.recoveredSeals(got, state)
-	m.base, m.state = got, state
+	m.seals = m.judge(m.j, got, least)
+	m.base, m.state = got, m.j.State()
 	m.history, m.pending, m.flushed = nil, nil, 0
 	m.lost, m.broken = false, false
 }
 
-// isPrefix tells whether got is base and at least the first least changes; of
-// the next one, which may have needed several records, sectors may be there.
-func isPrefix(base view, state delta.State, changes []change, least int, got view, gotState delta.State) bool {
-	v := base.clone()
-	for k := 0; ; k++ {
-		if k >= least && state == gotState {
-			next := v
-			if k < len(changes) {
-				next = v.clone()
-				next.apply(changes[k])
-			}
-			same := true
-			for i := range v {
-				same = same && (got[i] == v[i] || got[i] == next[i])
-			}
-			if same {
-				return true
-			}
+// losePower judges what the journal would be after a power loss at this moment, for
+// the different ones of n fates of the disk.
+func (m *machine) losePower(n int) {
+	seen := make(map[uint64]bool)
+	for range n {
+		disk := m.fs.AfterPowerLoss(m.fates)
+		if seen[disk.Fate()] {
+			continue
 		}
-		if k == len(changes) {
-			return false
+		seen[disk.Fate()] = true
+		*m.states++
+		cfg := m.cfg
+		cfg.FS = disk
+		j, err := delta.Open(cfg, m.id)
+		if err != nil {
+			m.Fatalf("recovery after a power loss: %v", err)
 		}
-		v.apply(changes[k])
-		if changes[k].state != nil {
-			state = *changes[k].state
+		got, err := m.observe(j)
+		if err != nil {
+			m.Fatalf("read after a power loss: %v", err)
 		}
+		m.judge(j, got, m.flushed)
+		j.Close()
 	}
+}
+
+// judge fails unless a recovered journal, in which got was read, is the volume
+// after at least the first least changes, with all seals; it returns those.
+func (m *machine) judge(j *delta.Journal, got view, least int) []seal {
+	possible := m.history
+	if m.pending != nil {
+		possible = append(possible, *m.pending)
+	}
+	if !isPrefix(m.base, m.state, possible, least, got, j.State()) {
+		m.Fatalf("after a crash the volume is none of the states %d..%d", least, len(possible))
+	}
+	return m.recoveredSeals(j, got)
 }
 
 // recoveredSeals checks the layers: each seal that returned and is not retired
 // is there; the one in flight may be.
-func (m *machine) recoveredSeals(got view, state delta.State) {
-	for len(m.seals) > 0 && m.seals[0].gen <= m.j.Retired() {
-		m.seals = m.seals[1:] // its retirement was in flight
+func (m *machine) recoveredSeals(j *delta.Journal, got view) []seal {
+	seals := slices.Clone(m.seals)
+	for len(seals) > 0 && seals[0].gen <= j.Retired() {
+		seals = seals[1:] // its retirement was in flight
 	}
-	sealed := m.j.Sealed()
-	if n := len(sealed); n == len(m.seals)+1 && sealed[n-1].Snapshot() == m.sealing {
-		m.seals = append(m.seals, seal{sealed[n-1].Gen(), m.sealing, got.clone(), state})
+	sealed := j.Sealed()
+	if n := len(sealed); n == len(seals)+1 && sealed[n-1].Snapshot() == m.sealing {
+		seals = append(seals, seal{sealed[n-1].Gen(), m.sealing, got.clone(), j.State()})
 	}
-	if len(sealed) != len(m.seals) {
-		m.Fatalf("%d sealed layers, want %d", len(sealed), len(m.seals))
+	if len(sealed) != len(seals) {
+		m.Fatalf("%d sealed layers, want %d", len(sealed), len(seals))
 	}
 	for i, l := range sealed {
-		if l.Gen() != m.seals[i].gen || l.Snapshot() != m.seals[i].snapshot || l.State() != m.seals[i].state {
-			m.Fatalf("layer %d %s %+v, want %+v", l.Gen(), l.Snapshot(), l.State(), m.seals[i])
+		if l.Gen() != seals[i].gen || l.Snapshot() != seals[i].snapshot || l.State() != seals[i].state {
+			m.Fatalf("layer %d %s %+v, want %+v", l.Gen(), l.Snapshot(), l.State(), seals[i])
 		}
-		if root, ok := m.j.SavedRoot(l.Gen()); ok && string(root) != fmt.Sprint("root ", l.Gen()) {
+		if root, ok := j.SavedRoot(l.Gen()); ok && string(root) != fmt.Sprint("root ", l.Gen()) {
 			m.Fatalf("saved root of %d: %q", l.Gen(), root)
 		}
 	}
+	return seals
 }

@@ -263,7 +263,7 @@ func (j *Journal) release() error {
 func (j *Journal) begin(c *committer) error {
 	c.j = j
 	c.open = ident.NewOpen()
-	c.buf = alignedBuffer(headerSize + maxBlocks*Block)
+	c.buf = alignedBuffer(int(min(headerSize+maxBlocks*Block, j.anchor.segment)))
 	c.done = make(chan struct{})
 	j.commit = c
 	j.pressure = make(chan struct{}, 1)

@@ -56,7 +56,8 @@ func TestFailedPrewriteFailsTheFlush(t *testing.T) {
 	select {
 	case err := <-flushed:
 		t.Errorf("flush during a prewrite of the file: %v", err)
-	case <-time.After(20 * time.Millisecond):
+		flushed <- err
+	case <-time.After(500 * time.Millisecond): // a sync that does not wait takes less
 	}
 	slow.zeroed <- errors.New("lost pages")
 	if err := <-flushed; !errors.Is(err, ErrStopped) {

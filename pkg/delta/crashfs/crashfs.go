@@ -12,15 +12,19 @@
 //
 // Either kind of crash can be set off in the middle of an operation
 // ([FS.CrashAfter]). A crashed file system refuses everything until [FS.Restart];
-// files opened before it stay dead, as those of a dead process are.
+// files opened before it stay dead, as those of a dead process are. What a power
+// loss might leave can be looked at as often as one likes ([FS.AfterPowerLoss]):
+// copies share what is the same in them.
 package crashfs
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -49,8 +53,8 @@ type FS struct {
 	boot   [16]byte
 	life   int // of processes: a file belongs to the one that opened it
 	dead   bool
-	left   int // operations until the crash; negative: none is due
-	ops    int
+	left   int    // operations until the crash; negative: none is due
+	fate   uint64 // see Fate
 
 	failWrites, failSyncs int
 }
@@ -64,14 +68,9 @@ type move struct {
 // inode is a file's content, or a directory.
 type inode struct {
 	dir    bool
-	live   []byte  // what reads see
-	stable []byte  // what is on the disk for good
+	live   content // what reads see
+	stable content // what is on the disk for good
 	dirty  []write // on the way from the one to the other
-}
-
-type write struct {
-	off  int64
-	data []byte // nil: the file was cut to off
 }
 
 // New returns an empty file system with a directory "/". All its choices come
@@ -87,13 +86,6 @@ func (f *FS) CrashAfter(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.left = n
-}
-
-// Ops counts the changing operations so far.
-func (f *FS) Ops() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ops
 }
 
 // Kill ends the process: nothing more of it happens.
@@ -141,39 +133,76 @@ func (f *FS) PowerLoss() {
 	f.failWrites, f.failSyncs = 0, 0
 	clear(f.pages)
 	binary.LittleEndian.PutUint64(f.boot[:], f.rand.Uint64())
+	var left maphash.Hash
+	left.SetSeed(fateSeed)
 	for _, m := range f.moves {
-		if f.rand.IntN(2) == 0 {
+		kept := byte(f.rand.IntN(2))
+		left.WriteByte(kept)
+		if kept == 1 {
 			m.apply(f.stable)
 		}
 	}
 	f.moves = nil
 	for _, n := range f.nodes() {
-		f.lose(n)
+		f.lose(n, &left)
 	}
-	f.live = make(map[string]*inode)
-	for name, n := range f.stable {
-		f.live[name] = n
-	}
+	f.fate = left.Sum64()
+	f.live = maps.Clone(f.stable)
 }
 
 // lose leaves a subset of n's dirty writes on the disk: of each one nothing,
-// all, or some of its sectors.
-func (f *FS) lose(n *inode) {
+// all, or some of its sectors. What is there then is added to left.
+func (f *FS) lose(n *inode, left *maphash.Hash) {
 	for _, w := range n.dirty {
 		switch f.rand.IntN(4) {
 		case 0:
 		case 1:
-			n.stable = w.apply(n.stable)
+			w.apply(&n.stable)
 		default:
-			for _, s := range w.sectors() {
-				if f.rand.IntN(2) == 0 {
-					n.stable = s.apply(n.stable)
-				}
-			}
+			w.tear(&n.stable, func() bool { return f.rand.IntN(2) == 0 })
 		}
 	}
+	for _, w := range n.dirty {
+		now := make([]byte, len(w.data))
+		k, _ := n.stable.readAt(now, w.off)
+		left.Write(now[:k])
+		left.WriteByte(0)
+	}
 	n.dirty = nil
-	n.live = slices.Clone(n.stable)
+	n.live = n.stable.clone()
+}
+
+var fateSeed = maphash.MakeSeed()
+
+// Fate tells the outcomes of the last power loss apart: it is the same for those
+// that left the same.
+func (f *FS) Fate() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fate
+}
+
+// AfterPowerLoss returns the disk as a power loss now may leave it, with choices
+// from r. f stays as it is.
+func (f *FS) AfterPowerLoss(r *rand.Rand) *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g := New(r)
+	copies := make(map[*inode]*inode)
+	copied := func(n *inode) *inode {
+		if n != nil && copies[n] == nil {
+			copies[n] = &inode{dir: n.dir, stable: n.stable.clone(), dirty: n.dirty}
+		}
+		return copies[n]
+	}
+	for name, n := range f.stable {
+		g.stable[name] = copied(n)
+	}
+	for _, m := range f.moves {
+		g.moves = append(g.moves, move{m.from, m.to, copied(m.node)})
+	}
+	g.PowerLoss()
+	return g
 }
 
 // FailWrites makes the next n writes fail, each after some of its sectors.
@@ -204,14 +233,14 @@ func (f *FS) Damage(name string, off int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.live[name]
-	if n == nil || off >= int64(len(n.live)) {
+	if n == nil || off >= n.live.size {
 		return fmt.Errorf("crashfs: damage %s at %d: %w", name, off, fs.ErrNotExist)
 	}
-	for off >= int64(len(n.stable)) {
-		n.stable = append(n.stable, 0)
+	for _, c := range []*content{&n.live, &n.stable} {
+		var b [1]byte
+		c.readAt(b[:], off)
+		c.writeAt([]byte{b[0] ^ 0x55}, off)
 	}
-	n.live[off] ^= 0x55
-	n.stable[off] ^= 0x55
 	return nil
 }
 
@@ -236,38 +265,12 @@ func (f *FS) nodes() []*inode {
 }
 
 // disk is what reads past the page cache find: dirty pages are written first.
-func (n *inode) disk() []byte {
-	p := slices.Clone(n.stable)
+func (n *inode) disk() content {
+	c := n.stable.clone()
 	for _, w := range n.dirty {
-		p = w.apply(p)
+		w.apply(&c)
 	}
-	return p
-}
-
-// apply returns p with the write done.
-func (w write) apply(p []byte) []byte {
-	if w.data == nil {
-		return p[:min(int64(len(p)), w.off)]
-	}
-	if end := int(w.off) + len(w.data); end > len(p) {
-		p = append(p, make([]byte, end-len(p))...)
-	}
-	copy(p[w.off:], w.data)
-	return p
-}
-
-// sectors splits w where it may tear.
-func (w write) sectors() []write {
-	if w.data == nil {
-		return []write{w}
-	}
-	var out []write
-	for at := 0; at < len(w.data); {
-		n := min(len(w.data)-at, sector-int(w.off+int64(at))%sector)
-		out = append(out, write{w.off + int64(at), w.data[at : at+n]})
-		at += n
-	}
-	return out
+	return c
 }
 
 func (m move) apply(names map[string]*inode) {
@@ -283,7 +286,6 @@ func (f *FS) begin() (last bool, err error) {
 	if f.dead {
 		return false, ErrCrashed
 	}
-	f.ops++
 	if f.left > 0 {
 		f.left--
 		return f.left == 0, nil
@@ -335,9 +337,8 @@ func (f *FS) Create(name string) (delta.File, error) {
 	if err := f.parent(name); err != nil {
 		return nil, err
 	}
-	if n := f.live[name]; n != nil {
-		n.live = nil
-		n.dirty = append(n.dirty, write{})
+	if n := f.live[name]; n != nil && !f.dead {
+		n.put(write{empty: true})
 		return &file{f, n, f.life}, nil
 	}
 	n := new(inode)

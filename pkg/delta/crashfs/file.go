@@ -1,8 +1,14 @@
 package crashfs
 
 import (
-	"io"
+	"fmt"
+	"hash/maphash"
 	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 )
 
 // file is an open file of one process.
@@ -26,28 +32,24 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
-	return readAt(f.node.live, p, off)
+	return f.node.live.readAt(p, off)
 }
 
-// ReadDirectAt reads what is on the disk, after dirty pages were written.
+// ReadDirectAt reads what is on the disk, after dirty pages were written. It is
+// as particular as O_DIRECT.
 func (f *file) ReadDirectAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	if err := f.check(); err != nil {
 		return 0, err
 	}
-	return readAt(f.node.disk(), p, off)
-}
-
-func readAt(content, p []byte, off int64) (int, error) {
-	if off >= int64(len(content)) {
-		return 0, io.EOF
+	if at := uintptr(unsafe.Pointer(unsafe.SliceData(p))); (at|uintptr(len(p))|uintptr(off))%delta.Block != 0 {
+		return 0, fmt.Errorf("crashfs: direct read of %d bytes at %d to address %#x: %w", len(p), off, at, unix.EINVAL)
 	}
-	n := copy(p, content[off:])
-	if n < len(p) {
-		return n, io.EOF
+	if len(f.node.dirty) == 0 {
+		return f.node.stable.readAt(p, off)
 	}
-	return n, nil
+	return f.node.disk().readAt(p, off)
 }
 
 // WriteAt writes to the page cache. A process that dies in it, or a write that
@@ -62,16 +64,11 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	w := write{off, slices.Clone(p)}
 	failed := f.fs.failWrites > 0
 	if failed || last {
-		parts := w.sectors()
-		for _, s := range parts[:f.fs.rand.IntN(len(parts)+1)] {
-			f.put(s)
-		}
-	} else {
-		f.put(w)
+		p = p[:min(len(p), sector*f.fs.rand.IntN(len(p)/sector+2))]
 	}
+	f.node.put(write{off: off, data: slices.Clone(p)})
 	switch {
 	case last:
 		f.fs.kill()
@@ -83,9 +80,10 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func (f *file) put(w write) {
-	f.node.live = w.apply(f.node.live)
-	f.node.dirty = append(f.node.dirty, w)
+// put does w in the page cache.
+func (n *inode) put(w write) {
+	w.apply(&n.live)
+	n.dirty = append(n.dirty, w)
 }
 
 // Allocate makes the file size bytes long.
@@ -95,14 +93,17 @@ func (f *file) Allocate(size int64) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	if grow := size - int64(len(f.node.live)); grow > 0 {
-		f.put(write{int64(len(f.node.live)), make([]byte, grow)})
+	if grow := size - f.node.live.size; grow > 0 {
+		f.node.put(write{off: f.node.live.size, data: make([]byte, grow)})
 	}
 	return nil
 }
 
-// ZeroAt writes zeros and syncs.
+// ZeroAt writes zeros and syncs. It is as particular as O_DIRECT.
 func (f *file) ZeroAt(off, n int64) error {
+	if (off|n)%delta.Block != 0 {
+		return fmt.Errorf("crashfs: direct write of %d bytes at %d: %w", n, off, unix.EINVAL)
+	}
 	if _, err := f.WriteAt(make([]byte, n), off); err != nil {
 		return err
 	}
@@ -127,12 +128,12 @@ func (f *file) Sync() error {
 	if f.fs.failSyncs > 0 && len(f.node.dirty) > 0 {
 		f.fs.failSyncs--
 		seen := f.node.live
-		f.fs.lose(f.node)
+		f.fs.lose(f.node, new(maphash.Hash))
 		f.node.live = seen
 		return ErrInjected
 	}
 	for _, w := range f.node.dirty {
-		f.node.stable = w.apply(f.node.stable)
+		w.apply(&f.node.stable)
 	}
 	f.node.dirty = nil
 	return nil
@@ -141,7 +142,7 @@ func (f *file) Sync() error {
 func (f *file) Size() (int64, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	return int64(len(f.node.live)), f.check()
+	return f.node.live.size, f.check()
 }
 
 // Close syncs nothing.
