@@ -37,7 +37,7 @@ func TestModel(t *testing.T) {
 	for _, seed := range modelSeeds(*modelRuns) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed) // object ids decide the order of listings
-			store := swifttest.Faulty(swifttest.NewStore(t), seed, swifttest.Faults{LateRow: 0.1, GhostRow: 0.3})
+			store := swifttest.Faulty(swifttest.NewStore(t), seed, swifttest.Faults{LateRow: 0.1, GhostRow: 0.3, Absent: 0.1, Stale: 0.1})
 			m := newModel(newWorldOn(t, store), seed)
 			for range *modelSteps {
 				m.step()

@@ -159,7 +159,7 @@ func (w *world) content(r *authority.Root) map[uint64]string {
 	for entry, err := range snapshots.OpenTable(w.store, loaded).Entries(w.ctx) {
 		w.check(err)
 		at := entry.Base.Location(entry.Chunk)
-		o, err := w.store.Get(w.ctx, at.Container, at.Name, swift.GetOptions{})
+		o, err := w.store.Get(w.ctx, at.Container, at.Name, swift.GetOptions{Newest: true})
 		w.check(err)
 		content[entry.Chunk] = string(o.Body)
 	}

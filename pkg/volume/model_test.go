@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
 	"runtime/debug"
 	"slices"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
 
 // state is what a volume should hold: for each sector the number of the write
@@ -126,9 +128,9 @@ type machine struct {
 	volumes []*subject
 	cuts    []cut
 	lastID  uint32
-	failing int // of 8 PUTs
 	disks   *rand.Rand
-	faulty  *rand.Rand // under the spy's lock
+	real    swift.Store // what the model itself asks
+	faulty  *swifttest.FaultyStore
 }
 
 const (
@@ -144,13 +146,13 @@ func TestModel(t *testing.T) {
 	}
 	// Each journal is held in memory several times over.
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(512 << 20))
-	store := newStore(t)
+	store, met := modelStore(t)
+	injected := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
-		m := &machine{t: t, disks: rand.New(rand.NewPCG(seed, 0)), faulty: rand.New(rand.NewPCG(seed, 1))}
-		spy := &spy{Store: store}
-		spy.before = m.fault
-		spy.after = func(op, name string) error { return m.fault(op, "") }
+		m := &machine{t: t, disks: rand.New(rand.NewPCG(seed, 0)), real: store}
+		m.faulty = swifttest.Faulty(store, seed, swifttest.Faults{})
+		spy := &spy{Store: m.faulty}
 		r := &rig{t: t, ctx: t.Context(), store: spy, size: modelSize, root: "/", quota: modelQuota}
 		r.fs = m.disk()
 		m.add(r.start(nil), make(state, modelSize/512))
@@ -175,15 +177,22 @@ func TestModel(t *testing.T) {
 		if len(spy.reused) > 0 {
 			t.Fatalf("names used for other bytes: %v", spy.reused)
 		}
+		for kind, n := range m.faulty.Injected() {
+			injected[kind] += n
+		}
 	})
+	t.Logf("faults: of the store %v, on the wire %v", injected, met())
 }
 
-// fault lets some requests fail, before or after they were done.
-func (m *machine) fault(op, _ string) error {
-	if op == "put" && m.faulty.IntN(8) < m.failing {
-		return errAway
+// modelStore is the store that [newStore] returns; to an embedded one the way is
+// bad.
+func modelStore(t *testing.T) (store swift.Store, met func() map[string]int) {
+	if os.Getenv("ST_AUTH") != "" {
+		return newStore(t), func() map[string]int { return nil }
 	}
-	return nil
+	return swifttest.NewStoreOverWire(t, rand.Uint64(), swifttest.WireFaults{
+		Expired: 0.005, Refused: 0.005, Dropped: 0.005, Lost: 0.005, Cut: 0.005,
+	})
 }
 
 func (m *machine) add(r *rig, s state) {
@@ -310,11 +319,8 @@ func (m *machine) reattach(t *rapid.T) {
 // not in Swift is lost, and nothing that the node does later matters (P6).
 func (m *machine) zombie(t *rapid.T) {
 	s := m.some(t)
-	failing := m.failing
-	s.store.set(func(*spy) { m.failing = 0 })
-	_, err := s.store.Put(s.ctx, s.container, chunks.FenceName(s.epoch.Number), []byte(s.epoch.String()), swift.PutOptions{})
+	_, err := m.real.Put(s.ctx, s.container, chunks.FenceName(s.epoch.Number), []byte(s.epoch.String()), swift.PutOptions{})
 	s.must(err)
-	s.store.set(func(*spy) { m.failing = failing })
 	old := &subject{rig: &rig{}, name: s.name}
 	*old.rig = *s.rig
 	// The newest root, as the controller searches it after the fence. A root PUT
@@ -341,13 +347,13 @@ func (m *machine) move(s *subject) {
 func (m *machine) newest(s *subject) *snapshots.Root {
 	s.Seal(s.ctx, "") // makes it meet the fence
 	waitFor(s.t, func() bool { return errors.Is(s.Err(), ErrFenced) })
-	names, err := s.store.List(s.ctx, s.container, chunks.RootPrefix, "", 0)
+	names, err := m.real.List(s.ctx, s.container, chunks.RootPrefix, "", 0)
 	s.must(err)
 	if len(names) == 0 {
 		return s.Stats().Head
 	}
 	last := names[len(names)-1]
-	obj, err := s.store.Store.Get(s.ctx, s.container, last.Name, swift.GetOptions{Newest: true})
+	obj, err := m.real.Get(s.ctx, s.container, last.Name, swift.GetOptions{Newest: true})
 	s.must(err)
 	root, err := snapshots.DecodeRoot(snapshots.Location{Container: s.container, Name: last.Name}, obj.Body)
 	s.must(err)
@@ -394,9 +400,21 @@ func (m *machine) resize(t *rapid.T) {
 	s.durable = len(s.past) - 1
 }
 
+// faults decides what the store does from now on: nothing bad, or some of all it
+// may do, more or less often.
 func (m *machine) faults(t *rapid.T) {
-	n := rapid.IntRange(0, 4).Draw(t, "of 8 PUTs")
-	m.volumes[0].store.set(func(*spy) { m.failing = n })
+	often := rapid.SampledFrom([]float64{0, 0.05, 0.4}).Draw(t, "often")
+	some := func(what string) float64 {
+		if rapid.Bool().Draw(t, what) {
+			return often
+		}
+		return 0
+	}
+	m.faulty.SetFaults(swifttest.Faults{
+		Unavailable: some("unavailable"), LostAnswer: some("lost answer"), Absent: some("absent"), Vague: some("vague"),
+		Stale: some("stale"), BothWin: some("both win"), FalseExists: some("false exists"),
+		Flipped: some("flipped"), Truncated: some("truncated"),
+	})
 }
 
 // finish checks all there is, also from Swift alone.

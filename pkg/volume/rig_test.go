@@ -76,7 +76,7 @@ func (r *rig) start(head *snapshots.Root) *rig {
 	r.t.Helper()
 	r.id, r.head = ident.NewVolume(), head
 	r.container = "sb-" + string(r.id)
-	r.must(r.store.CreateContainer(r.ctx, r.container))
+	waitFor(r.t, func() bool { return r.store.CreateContainer(r.ctx, r.container) == nil }) // faults pass
 	r.nextEpoch()
 	return r
 }

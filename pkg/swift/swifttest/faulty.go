@@ -21,6 +21,7 @@ type Faults struct {
 	Unavailable float64 // any call fails before it did anything
 	LostAnswer  float64 // Put, Delete, DeleteMany, CreateContainer: done, yet ErrUnavailable
 	Absent      float64 // Get, Head without Newest: ErrNotFound for an object that is there
+	Vague       float64 // Get, Head: ErrUnavailable for an object that is absent, as too few replicas answer
 	Stale       float64 // Get, Head without Newest: as before the last change of that name
 	LateRow     float64 // List: a row of an object that is there is missing
 	GhostRow    float64 // List: a row of an object that was deleted is there
@@ -29,6 +30,10 @@ type Faults struct {
 	Flipped     float64 // Get: one bit of the body is wrong
 	Truncated   float64 // Get: the object seems to end early
 }
+
+// badBodies is how often in a row the body of an object may be flipped or
+// truncated, unless that is certain: worse luck is taken for damage.
+const badBodies = 2
 
 // FaultyStore decorates a store with faults.
 //
@@ -43,6 +48,7 @@ type FaultyStore struct {
 	faults   Faults
 	calls    map[string]uint64       // by kind of fault and name: decisions so far
 	former   map[string]swift.Object // by path: before the last change; Name is empty where there was none
+	bad      map[string]int          // by path: bodies in a row that were flipped or truncated
 	injected map[string]int
 }
 
@@ -52,7 +58,7 @@ var _ swift.Store = (*FaultyStore)(nil)
 func Faulty(s swift.Store, seed uint64, f Faults) *FaultyStore {
 	return &FaultyStore{
 		inner: s, seed: seed, faults: f,
-		calls: map[string]uint64{}, former: map[string]swift.Object{}, injected: map[string]int{},
+		calls: map[string]uint64{}, former: map[string]swift.Object{}, bad: map[string]int{}, injected: map[string]int{},
 	}
 }
 
@@ -213,17 +219,47 @@ func (s *FaultyStore) Get(ctx context.Context, container, name string, o swift.G
 	}
 	obj, err := s.inner.Get(ctx, container, name, o)
 	if err != nil || len(obj.Body) == 0 {
-		return obj, err
+		return obj, s.vague("get", container, name, err)
 	}
-	p := path(container, name)
-	if r, yes := s.strikes("flipped", p, func(f Faults) float64 { return f.Flipped }); yes {
+	s.spoil(path(container, name), &obj)
+	return obj, nil
+}
+
+// spoil may flip or truncate what was read of the object at p.
+func (s *FaultyStore) spoil(p string, obj *swift.Object) {
+	bearable := func(chance func(Faults) float64) func(Faults) float64 {
+		return func(f Faults) float64 {
+			if c := chance(f); c >= 1 || s.bad[p] < badBodies {
+				return c
+			}
+			return 0
+		}
+	}
+	r, flipped := s.strikes("flipped", p, bearable(func(f Faults) float64 { return f.Flipped }))
+	if flipped {
 		obj.Body[r.IntN(len(obj.Body))] ^= 1 << r.IntN(8)
 	}
-	if r, yes := s.strikes("truncated", p, func(f Faults) float64 { return f.Truncated }); yes {
+	r, truncated := s.strikes("truncated", p, bearable(func(f Faults) float64 { return f.Truncated }))
+	if truncated {
 		obj.Body = obj.Body[:r.IntN(len(obj.Body))]
 		obj.Size = obj.Off + int64(len(obj.Body))
 	}
-	return obj, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bad[p]++; !flipped && !truncated {
+		delete(s.bad, p)
+	}
+}
+
+// vague may turn the answer that an object is absent into none.
+func (s *FaultyStore) vague(op, container, name string, err error) error {
+	if !errors.Is(err, swift.ErrNotFound) {
+		return err
+	}
+	if _, yes := s.strikes("vague", op+" "+path(container, name), func(f Faults) float64 { return f.Vague }); yes {
+		return injected(op, container, name, swift.ErrUnavailable, 503)
+	}
+	return err
 }
 
 // part cuts the range that o asks for out of a whole object.
@@ -251,7 +287,8 @@ func (s *FaultyStore) Head(ctx context.Context, container, name string, o swift.
 			return obj.Info, err
 		}
 	}
-	return s.inner.Head(ctx, container, name, o)
+	info, err := s.inner.Head(ctx, container, name, o)
+	return info, s.vague("head", container, name, err)
 }
 
 // List implements [swift.Store].

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -38,6 +39,15 @@ func TestFaults(t *testing.T) {
 			wantErr(t, "get", err, swift.ErrNotFound)
 			if _, err := f.Get(ctx, f.c, "o", swift.GetOptions{Newest: true}); err != nil {
 				t.Errorf("newest: %v", err)
+			}
+		}},
+		{"vague", Faults{Vague: 1}, func(t *testing.T, f fixture) {
+			_, err := f.Get(ctx, f.c, "none", swift.GetOptions{Newest: true})
+			wantErr(t, "get of nothing", err, swift.ErrUnavailable)
+			_, err = f.Head(ctx, f.c, "none", swift.HeadOptions{})
+			wantErr(t, "head of nothing", err, swift.ErrUnavailable)
+			if _, err := f.Get(ctx, f.c, "o", swift.GetOptions{}); err != nil {
+				t.Errorf("get: %v", err)
 			}
 		}},
 		{"stale", Faults{Stale: 1}, func(t *testing.T, f fixture) {
@@ -99,6 +109,27 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// Bodies that are bad by chance are good again soon: three reads are enough.
+func TestBadBodiesPass(t *testing.T) {
+	inner := NewStore(t)
+	f := fixture{inner, scratch(t, inner), Exact}
+	f.put(t, "o", []byte("original"))
+	store := Faulty(inner, 1, Faults{Flipped: 0.9, Truncated: 0.9})
+	bad := 0
+	for range 60 {
+		obj, err := store.Get(t.Context(), f.c, "o", swift.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bad++; string(obj.Body) == "original" {
+			bad = 0
+		}
+		if bad > 2 {
+			t.Fatalf("%d bad bodies in a row", bad)
+		}
+	}
+}
+
 // The same seed gives the same faults to the same calls, another seed others.
 func TestFaultsFollowTheSeed(t *testing.T) {
 	inner := NewStore(t)
@@ -151,5 +182,35 @@ func TestCountAndObserve(t *testing.T) {
 	store.Reset()
 	if calls, _ := store.Total(""); calls != 0 {
 		t.Errorf("%d calls after Reset", calls)
+	}
+}
+
+// The client hides what happens on the way.
+func TestFaultsOnTheWire(t *testing.T) {
+	store, met := NewStoreOverWire(t, 1, WireFaults{Expired: 0.1, Refused: 0.1, Dropped: 0.1, Lost: 0.1, Cut: 0.1})
+	f := fixture{store, "wire", Exact} // a fixed name: the same faults in every run
+	if err := store.CreateContainer(t.Context(), f.c); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 60 {
+		all.Go(func() {
+			name, body := fmt.Sprint("o", i), noise(1000+i)
+			if _, err := f.Put(t.Context(), f.c, name, body, swift.PutOptions{}); err != nil {
+				t.Error(err)
+			}
+			if obj, err := f.Get(t.Context(), f.c, name, swift.GetOptions{Newest: true}); err != nil || !bytes.Equal(obj.Body, body) {
+				t.Errorf("%d of %d bytes, %v", len(obj.Body), len(body), err)
+			}
+			if err := f.Delete(t.Context(), f.c, name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, kind := range []string{"expired", "refused", "dropped", "lost", "cut"} {
+		if met()[kind] == 0 {
+			t.Errorf("never %s: %v", kind, met())
+		}
 	}
 }
