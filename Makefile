@@ -15,7 +15,7 @@ build: need-go ## bin/csi-swiftblock, static
 demo: need-go ## the whole product once, with real parts (SWIFT=real: on OpenStack Swift)
 	@hack/demo.sh
 
-test: need-go ## every proof, in eight stages (docs/testing.md)
+test: need-go ## every proof, in nine stages (docs/testing.md)
 	@hack/test.sh
 
 race: need-go ## the unit tests, with the race detector

@@ -7,7 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
-stages=(race swift sanity conformance initiator demo sanity-live e2e)
+stages=(race swift mutants sanity conformance initiator demo sanity-live e2e)
 
 # Debian packages of a stage. Those of all stages are installed at once: much the fastest.
 declare -A packages=(
@@ -48,6 +48,7 @@ sums='s/.*(DONE|csi-sanity:) //p
 s/^((ours|tgt): .* of [0-9]+)$/\1/p
 s/^--- ((PASS|FAIL): .*)/\1/p
 s/^kernel.sh: (all is right)/\1/p
+s/^(counted|mutants): ([0-9].*)/\2/p
 /^demo passed/p'
 
 # prove STAGE runs it and notes its verdict, time and sums.
@@ -63,14 +64,17 @@ run() {
 	case $1 in
 	race) go vet ./... && gotest -timeout 20m ./cmd/... ./pkg/... ;;
 	swift)
-		on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
+		SWIFTBLOCK_KILL_ROUNDS=20 on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
 			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog &&
 			NODES=3 SWIFTBLOCK_NODE_AWAY=2 on_swift gotest -count=1 -run RealSwift ./pkg/swift/swifttest
 		;;
 	soak)
-		RAPID_CHECKS=5000 SWIFTBLOCK_KILL_ROUNDS=500 on_swift gotest -count=1 -timeout 12h \
-			./pkg/delta ./pkg/volume ./pkg/catalog
+		# The kills first: they print what was done so far, the models only how they end.
+		SWIFTBLOCK_KILL_ROUNDS=500 on_swift go test -race -v -count=1 -timeout 4h -run '^TestKill$' ./pkg/volume &&
+			RAPID_CHECKS=5000 on_swift gotest -count=1 -timeout 12h -skip '^TestKill$' \
+				./pkg/delta ./pkg/volume ./pkg/catalog
 		;;
+	mutants) go run ./test/mutants -within "${MUTANTS:-150s}" ;;
 	sanity) go test -count=1 -v ./test/sanity ;;
 	conformance) go run ./test/conformance -o "$logs/conformance.table" ;;
 	demo) hack/demo.sh ;;
@@ -84,7 +88,14 @@ run() {
 	esac
 }
 
-gotest() { CGO_ENABLED=1 gotestsum --format pkgname --hide-summary skipped -- -race "$@"; }
+# gotest ARGUMENTS of go test: runs tests with the race detector, and prints at the end
+# what they have logged as counted.
+gotest() {
+	local events=$logs/tests.json status=0
+	CGO_ENABLED=1 gotestsum --format pkgname --hide-summary skipped --jsonfile "$events" -- -race "$@" || status=$?
+	sed -nE 's/.*"Output":" *[a-z_]+\.go:[0-9]+: (counted: .*)\\n".*/\1/p' "$events"
+	return $status
+}
 
 # on_swift COMMAND...: runs it with a real Swift of its own that ST_AUTH, ST_USER and
 # ST_KEY name; with SWIFTBLOCK_NODE_AWAY=N its node N is dead.

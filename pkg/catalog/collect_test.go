@@ -218,6 +218,25 @@ func TestCollectGrace(t *testing.T) {
 	w.lean()
 }
 
+// TestTombstoneKeepsForAGrace: what only a deleted snapshot needs stays for one
+// grace after the deletion, for those who still read it (R8).
+func TestTombstoneKeepsForAGrace(t *testing.T) {
+	w := newWorld(t)
+	w.grace = 10 * time.Minute
+	w.Catalog = w.controller(w.authority, w.store)
+	e := w.generations(w.volume("v").ID, 2)
+	s := w.snapshot("s", e.volume)
+	w.check(e.write(w.ctx, 0, "new"))
+	w.later()
+	w.check(e.write(w.ctx, 0, "newer"))
+	w.check(w.DeleteSnapshot(w.ctx, s.ID))
+	w.collect()
+	w.holds(s.Root, map[uint64]string{0: "1"})
+	w.later()
+	w.collect()
+	w.lean()
+}
+
 // agedStore lists some objects as an hour older than they are.
 type agedStore struct {
 	swift.Store

@@ -111,6 +111,28 @@ func TestCipherHidesData(t *testing.T) {
 	}
 }
 
+// Frames of one object that hold the same are not sealed alike: each has a nonce
+// of its own (B8).
+func TestNoNonceTwice(t *testing.T) {
+	data := bytes.Repeat([]byte{1}, Size)
+	at := Location{Container: secretContainer, Name: chunkAt(1).Name}
+	object, err := EncodeChunk(at, data, Options{NoCompression: true, Key: encrypted.Key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for i, f := range readIndex(t, at, object).frames {
+		first := string(object[f.pos:][:32])
+		if other, ok := seen[first]; ok {
+			t.Fatalf("frames %d and %d are encrypted alike", other, i)
+		}
+		seen[first] = i
+	}
+	if len(seen) != Size/FrameSize {
+		t.Errorf("%d frames", len(seen))
+	}
+}
+
 func TestSecretsAreNotPrinted(t *testing.T) {
 	key := Key{ID: 42, Secret: Secret{0xab, 0xcd}}
 	text, err := json.Marshal(key)

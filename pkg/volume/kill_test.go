@@ -148,54 +148,120 @@ func (v victim) work() error {
 	}
 }
 
+// lives is how many rounds a volume of TestKill lasts: what it puts into the store,
+// some ten MiB in each round, goes with it.
+const lives = 20
+
 // A process that is killed with kill -9 under load, again and again, on a real
 // disk: every write that was acknowledged is there afterwards (P1, P8), and the
 // one under way is there wholly or not, up to where it is cut into records. The
 // witness of what was acknowledged is this process.
 func TestKill(t *testing.T) {
 	cred := swift.Credentials{Version: 1, AuthURL: os.Getenv("ST_AUTH"), User: os.Getenv("ST_USER"), Key: os.Getenv("ST_KEY")}
+	what := "real Swift"
 	if cred.AuthURL == "" {
 		_, server := swifttest.NewServer(t, embedded.Options{NoSync: true})
-		cred = swifttest.Credentials(server)
+		cred, what = swifttest.Credentials(server), "embedded"
 	}
-	t.Logf("store: %s", cred.AuthURL)
 	rounds := 4
 	if n, err := strconv.Atoi(os.Getenv("SWIFTBLOCK_KILL_ROUNDS")); err == nil {
 		rounds = n
 	} else if testing.Short() {
 		rounds = 2
 	}
-	store := swifttest.NewClient(t, cred)
+	k := killing{T: t, store: swifttest.NewClient(t, cred), rounds: rounds, seed: uint64(time.Now().UnixNano())}
+	t.Logf("store: %s at %s; seed %d", what, cred.AuthURL, k.seed)
+	for k.done < rounds {
+		k.volume(cred, min(lives, rounds-k.done))
+	}
+	t.Logf("counted: %d times kill -9, %d acknowledged writes, none lost; %d MiB went to the store (%s)", k.done, k.acked, k.stored>>20, what)
+}
+
+// killing counts what happened to the volumes of one run.
+type killing struct {
+	*testing.T
+	store  swift.Store
+	seed   uint64 // of the next volume
+	rounds int
+	done   int
+	acked  int
+	stored int64
+}
+
+// volume makes a volume and kills the process that serves it n times. At the end
+// the volume is read by another node, from the store alone, and removed.
+func (k *killing) volume(cred swift.Credentials, n int) {
+	k.Helper()
 	v := victim{
-		Store: cred, Dir: filepath.Join(t.TempDir(), "journal"), Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1),
-		Size: 48 * mib, First: 1, Seed: uint64(time.Now().UnixNano()),
+		Store: cred, Dir: filepath.Join(k.TempDir(), "journal"), Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1),
+		Size: 48 * mib, First: 1, Seed: k.seed,
 	}
-	t.Logf("seed %d", v.Seed)
+	k.seed += uint64(n)
 	v.Container = "sb-kill-" + string(v.Volume)
-	if err := store.CreateContainer(t.Context(), v.Container); err != nil {
-		t.Fatal(err)
-	}
-	s := &subject{past: []state{make(state, v.Size/512)}}
-	rng := rand.New(rand.NewPCG(v.Seed, 1))
-	for round := range rounds {
-		acked := v.run(t, time.Duration(300+rng.IntN(700))*time.Millisecond, s)
-		volume, err := v.open()
+	must := func(err error) {
+		k.Helper()
 		if err != nil {
-			t.Fatal(err)
+			k.Fatal(err)
 		}
-		s.rig = &rig{Volume: volume, t: t, ctx: t.Context()}
+	}
+	must(k.store.CreateContainer(k.Context(), v.Container))
+	rng := rand.New(rand.NewPCG(v.Seed, 1))
+	s := &subject{past: []state{make(state, v.Size/512)}}
+	serve := func() {
+		volume, err := v.open()
+		must(err)
+		s.rig = &rig{Volume: volume, t: k.T, ctx: k.Context()}
+	}
+	for round := range n {
+		acked := v.run(k.T, time.Duration(300+rng.IntN(700))*time.Millisecond, s)
+		serve()
 		s.settle(len(s.past) - 2) // all that was acknowledged, and perhaps one more
 		if round%2 == 1 {
 			s.publish("") // and from Swift
 			s.verify(0, len(s.now()))
 		}
-		if err := volume.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("round %d: %d writes acknowledged, head at generation %d", round, acked, volume.Stats().Head.Ref.Gen)
+		must(s.Stop())
+		k.done, k.acked = k.done+1, k.acked+acked
+		k.Logf("kill %d of %d: %d writes acknowledged and found, %d in all; generation %d is in the store",
+			k.done, k.rounds, acked, k.acked, s.Stats().Head.Ref.Gen)
 		s.past = s.past[len(s.past)-1:]
 		v.First, v.Seed = v.First+uint32(acked)+1, v.Seed+1
 	}
+	serve()
+	s.rig = &rig{
+		t: k.T, ctx: k.Context(), store: &spy{Store: k.store}, root: k.TempDir(),
+		id: v.Volume, container: v.Container, epoch: v.Epoch, head: s.close(), size: v.Size,
+	}
+	s.nextEpoch()
+	s.verify(0, len(s.now()))
+	must(s.Stop())
+	k.stored += remove(k.T, k.store, v.Container)
+}
+
+// remove deletes a container and returns how many bytes were in it.
+func remove(t *testing.T, store swift.Store, container string) (size int64) {
+	t.Helper()
+	for {
+		page, err := store.List(t.Context(), container, "", "", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		names := make([]string, len(page))
+		for i, object := range page {
+			names[i] = object.Name
+			size += object.Size
+		}
+		if err := store.DeleteMany(t.Context(), container, names); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.DeleteContainer(t.Context(), container); err != nil {
+		t.Fatal(err)
+	}
+	return size
 }
 
 // run starts a victim, kills it after a while, and enters in s the states that it

@@ -57,3 +57,23 @@ func TestLargestVolume(t *testing.T) {
 		t.Errorf("the first reads of a clone: %v", gets)
 	}
 }
+
+// A discard of what was never written does nothing, wherever it begins and ends
+// (B12): it reads as zeros, and only roots are stored.
+func TestDiscardOfNothing(t *testing.T) {
+	const size = 20*mib + 512
+	r := newRig(t, size, nil)
+	spans := []span{{512, 512}, {512, 4096}, {8*mib - 512, 8*mib + 512}, {size - 512, size}, {0, size}}
+	for _, s := range spans {
+		r.must(r.Discard(r.ctx, s.from, s.len()))
+		r.must(r.WriteZeroes(r.ctx, s.from, s.len(), true))
+		r.restart()
+		r.publish("")
+	}
+	if names, _ := r.store.put(); len(names) != len(spans) {
+		t.Errorf("%d discards stored %v", len(spans), names)
+	}
+	r.head = r.close()
+	r.nextEpoch()
+	r.want(0, make([]byte, size))
+}

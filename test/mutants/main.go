@@ -3,10 +3,12 @@
 // made (B1 …), and the behavioural test that it names must fail with it and pass
 // without it.
 //
-//	go run ./test/mutants [-parallel n] [-limit duration] [prefix of a name ...]
+//	go run ./test/mutants [-parallel n] [-limit duration] [-within duration] [prefix of a name ...]
 //
-// It prints a table and exits with 1 if a mutant survived or no longer applies. A test
-// that panics or hangs with a mutant in it has not noticed anything.
+// It prints a table and exits with 1 if a mutant survived, or is stale: it no longer
+// applies or compiles, or its test is gone. A test that panics or hangs with a mutant
+// in it has not noticed anything. With -within no mutant is begun after that time;
+// which ones come first changes from day to day.
 package main
 
 import (
@@ -18,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,21 +34,37 @@ const patches = "test/mutants"
 func main() {
 	parallel := flag.Int("parallel", max(1, runtime.NumCPU()/2), "mutants at a time")
 	limit := flag.Duration("limit", 2*time.Minute, "of one run of a test")
+	within := flag.Duration("within", 0, "begin none after this time; 0: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := prove(ctx, *parallel, *limit, flag.Args()); err != nil {
+	mutants, err := load(patches, flag.Args())
+	if err == nil {
+		if *within > 0 {
+			mutants = rotate(mutants, time.Now())
+		}
+		err = prove(ctx, mutants, *parallel, *limit, *within)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
 }
 
+// rotate lets another tenth of the mutants come first each day.
+func rotate(mutants []mutant, now time.Time) []mutant {
+	day := int(now.Unix() / (24 * 60 * 60))
+	first := day % 10 * len(mutants) / 10
+	return slices.Concat(mutants[first:], mutants[:first])
+}
+
+// errStale says that a mutant does not fit the tree any more, whatever the tests are
+// worth.
+var errStale = errors.New("STALE")
+
 // prove runs the mutants and prints a line for each.
-func prove(ctx context.Context, parallel int, limit time.Duration, prefixes []string) error {
-	mutants, err := load(patches, prefixes)
-	if err != nil {
-		return err
-	}
+func prove(ctx context.Context, mutants []mutant, parallel int, limit, within time.Duration) error {
+	start := time.Now()
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
@@ -58,23 +77,31 @@ func prove(ctx context.Context, parallel int, limit time.Duration, prefixes []st
 	p := prover{tree: tree{dir, scratch, limit}, plain: map[string]func() error{}}
 
 	fmt.Println("| mutant | breaks | test | verdict |\n|---|---|---|---|")
-	var alive int
+	var ran, survived, stale int
 	var print sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for _, m := range mutants {
 		g.Go(func() error {
 			began := time.Now()
+			if within > 0 && began.Sub(start) > within {
+				return nil
+			}
 			err := p.kill(ctx, m)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			print.Lock()
 			defer print.Unlock()
+			ran++
 			verdict := fmt.Sprintf("killed in %.0f s", time.Since(began).Seconds())
 			if err != nil {
-				alive++
 				verdict = err.Error()
+				if errors.Is(err, errStale) {
+					stale++
+				} else {
+					survived++
+				}
 			}
 			fmt.Printf("| %s | %s | %s %s | %s |\n", m.name, m.breaks, m.pkg, m.test, verdict)
 			return nil
@@ -83,8 +110,9 @@ func prove(ctx context.Context, parallel int, limit time.Duration, prefixes []st
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if alive > 0 {
-		return fmt.Errorf("%d of %d mutants are not killed", alive, len(mutants))
+	fmt.Printf("mutants: %d of %d run, %d killed, %d survived, %d stale\n", ran, len(mutants), ran-survived-stale, survived, stale)
+	if survived+stale > 0 {
+		return errors.New("make a test notice what survives; mend or remove what is stale")
 	}
 	return nil
 }
@@ -114,11 +142,11 @@ func (p *prover) kill(ctx context.Context, m mutant) error {
 	}
 	overlay, err := p.mutate(ctx, m)
 	if err != nil {
-		return fmt.Errorf("STALE: %w", err)
+		return fmt.Errorf("%w: %w", errStale, err)
 	}
 	mutated := filepath.Join(p.scratch, m.name, "test")
 	if err := p.compile(ctx, m.pkg, overlay, mutated); err != nil {
-		return fmt.Errorf("STALE: %w", err)
+		return fmt.Errorf("%w: %w", errStale, err)
 	}
 	defer os.Remove(mutated)
 	how, out, err := p.run(ctx, m, mutated)

@@ -28,7 +28,7 @@ const (
 	passed outcome = iota
 	failed         // by its own judgement
 	hung
-	crashed // a panic, or no such test
+	crashed // a panic
 )
 
 func (o outcome) String() string {
@@ -93,6 +93,8 @@ func (t tree) run(ctx context.Context, m mutant, binary string) (outcome, string
 		return crashed, out, err
 	}
 	switch {
+	case strings.Contains(out, "warning: no tests to run"):
+		return crashed, out, fmt.Errorf("%w: %s has no test %s", errStale, m.pkg, m.test)
 	case strings.Contains(out, "panic: test timed out"):
 		return hung, out, nil
 	case err == nil && strings.Contains(out, "--- PASS: "+m.test+" "):
