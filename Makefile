@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ sanity: need-go ## csi-sanity against the driver in one process
 sanity-live: need-go ## csi-sanity against the real processes and a kernel initiator
 	@hack/test.sh sanity-live
 
-e2e: need-go ## the processes killed at every step, with a kernel initiator
+e2e: need-go ## the promises as scenarios, with kernel initiators and a real Swift
 	@hack/test.sh e2e
+
+e2e-node-full: need-go ## the same and what takes long: hours
+	@E2E_FULL=1 hack/test.sh e2e
 
 bench-engine: need-go ## the block engine against its peers (ARGS="-quick -force")
 	go run ./test/bench/engine $(ARGS)

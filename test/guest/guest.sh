@@ -4,8 +4,9 @@
 #   guest.sh build                      make the guest (once; minutes cold, nothing when made)
 #   guest.sh run [OPTION...] -- COMMAND [ARGUMENT...]
 #                                       boot it, run COMMAND as root in it, power it off
-#   guest.sh net up|down NETNS          a network namespace for run -n: the host side has the
-#                                       address 10.77.0.1, the guest 10.77.0.2
+#   guest.sh net up|down NETNS [GUESTS] a network namespace for run -n: the host side has the
+#                                       address 10.77.0.1, guest I (0, 1…) 10.77.0.(2+I);
+#                                       they reach each other
 #   guest.sh clean                      remove every guest made
 #
 #   -s DIR     the directory that is /share in the guest, and the command's working
@@ -15,7 +16,8 @@
 #   -m SIZE    memory (default 1G)
 #   -t SECONDS time limit of the command (default 600)
 #   -l FILE    where the guest's kernel log goes
-#   -n NETNS   the network namespace whose tap0 is the guest's eth0
+#   -n NETNS   the network namespace that the guest's eth0 is in
+#   -g I       which of that namespace's guests this is (default 0)
 #
 # The guest is user-mode-linux: a process. Its root is a Debian made by mmdebstrap, read
 # only and shared by all runs, under the cache directory by a hash of its recipe; what a
@@ -30,29 +32,34 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=test/guest/build.sh
 . "$here/build.sh"
 
-host_net=10.77.0.1/24
-guest_net=10.77.0.2/24
+host_address=10.77.0.1
+guest_address() { echo "10.77.0.$((2 + $1))"; }
 
-# net up|down NETNS. One guest at a time uses a namespace.
+# net up|down NETNS [GUESTS]: a tap for each guest, between which the kernel routes.
 net() {
 	need_root "a network namespace"
-	need_packages iproute2
+	need_packages iproute2 procps
 	case $1 in
 	up)
 		ip netns add "$2" || die "cannot make the network namespace $2: see above"
 		ip -n "$2" link set lo up
-		ip -n "$2" tuntap add tap0 mode tap || die "cannot make a tap device: the kernel module tun is needed (modprobe tun)"
-		ip -n "$2" address add "$host_net" dev tap0
-		ip -n "$2" link set tap0 up
+		ip netns exec "$2" sysctl -q net.ipv4.ip_forward=1
+		local i
+		for ((i = 0; i < ${3:-1}; i++)); do
+			ip -n "$2" tuntap add "tap$i" mode tap || die "cannot make a tap device: the kernel module tun is needed (modprobe tun)"
+			ip -n "$2" address add $host_address peer "$(guest_address $i)" dev "tap$i"
+			ip netns exec "$2" sysctl -q "net.ipv4.conf.tap$i.proxy_arp=1"
+			ip -n "$2" link set "tap$i" up
+		done
 		;;
 	down) ip netns delete "$2" ;;
 	esac
 }
 
 run() {
-	local share limit=600 memory=1G disk=64G kernel_log='' netns='' option
+	local share limit=600 memory=1G disk=64G kernel_log='' netns='' number=0 option
 	share=$(dirname "$(dirname "$here")")
-	while getopts s:d:m:t:l:n: option; do
+	while getopts s:d:m:t:l:n:g: option; do
 		case $option in
 		s) share=$(readlink -f "$OPTARG") ;;
 		d) disk=$OPTARG ;;
@@ -60,6 +67,7 @@ run() {
 		t) limit=$OPTARG ;;
 		l) kernel_log=$OPTARG ;;
 		n) netns=$OPTARG ;;
+		g) number=$OPTARG ;;
 		*) exit 2 ;;
 		esac
 	done
@@ -86,7 +94,7 @@ run() {
 	# A pid namespace of its own: whatever kills its first process ends all of the guest's
 	# processes; that one dies with this script.
 	local enter=() network=()
-	[ -z "$netns" ] || enter=(nsenter "--net=/run/netns/$netns") network=("eth0=tuntap,tap0" "GUEST_NET=$guest_net")
+	[ -z "$netns" ] || enter=(nsenter "--net=/run/netns/$netns") network=("eth0=tuntap,tap$number" "GUEST_NET=$(guest_address "$number")/24")
 	TMPDIR=/dev/shm LD_PRELOAD=$guest/fpstate.so setsid "${enter[@]}" \
 		setpriv --pdeathsig KILL unshare --pid --fork --kill-child timeout --kill-after 5 "$limit" \
 		"$guest/rootfs/usr/bin/linux.uml" "mem=$memory" "ubd0=$run/disk" "uml_dir=$run/" umid=uml quiet \
@@ -146,7 +154,7 @@ run)
 	shift
 	run "$@"
 	;;
-net) net "${2:?}" "${3:?}" ;;
+net) net "${@:2}" ;;
 clean) rm -rf "$guests" ;;
 *)
 	sed -n '2,/^set/{/^#/s/^# \?//p}' "$0"
