@@ -14,6 +14,7 @@ import (
 
 func controllerCommand() *cobra.Command {
 	var flags catalogFlags
+	var watched watched
 	var csiEndpoint, openings string
 	var nodes []string
 	var sweep, collect time.Duration
@@ -41,12 +42,14 @@ func controllerCommand() *cobra.Command {
 			go watchStore(c.Context(), store)
 			return together(c.Context(),
 				func(ctx context.Context) error {
-					return driver.Server{Endpoint: csiEndpoint, Log: log}.Serve(ctx, identity().Register, controller.Register)
+					return driver.Server{Endpoint: csiEndpoint, Calls: watched.calls, Log: log}.
+						Serve(ctx, identity().Register, controller.Register)
 				},
 				func(ctx context.Context) error {
-					return driver.Server{Endpoint: openings, Keys: exports.Keys, Allow: driver.FromNode, Log: log}.
+					return driver.Server{Endpoint: openings, Keys: exports.Keys, Allow: driver.FromNode, Calls: watched.calls, Log: log}.
 						Serve(ctx, driver.NewOpenings(s.catalog, s.accounts).Register)
 				},
+				func(ctx context.Context) error { return watched.serve(ctx, store) },
 				func(ctx context.Context) error {
 					return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })
 				},
@@ -57,6 +60,7 @@ func controllerCommand() *cobra.Command {
 		},
 	}
 	flags.add(c)
+	watched.add(c)
 	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long what was deleted or superseded stays in Swift")
 	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for; 0: never")
 	c.Flags().DurationVar(&collect, "collect", time.Hour, "how often old versions of living volumes are looked for; 0: never")

@@ -26,6 +26,7 @@ import (
 func exportCommand() *cobra.Command {
 	var config attach.Config
 	var ways ways
+	var watched watched
 	var portal, budget string
 	var cacheMiB int64
 	var background int
@@ -68,7 +69,18 @@ serves.`,
 			config.Cache = volume.NewCache(cacheMiB << 20)
 			config.Traffic = volume.NewTraffic(background)
 			config.Log = slog.Default()
-			return serveExports(ctx, config, server, ways.servers(keys, config.Log))
+			exports, err := attach.New(config)
+			if err != nil {
+				return err
+			}
+			tasks := []func(context.Context) error{
+				func(ctx context.Context) error { return watched.serve(ctx, store, exports) },
+			}
+			for _, s := range ways.servers(keys) {
+				s.Calls, s.Log = watched.calls, config.Log
+				tasks = append(tasks, func(ctx context.Context) error { return s.Serve(ctx, exports.Register) })
+			}
+			return serveExports(ctx, exports, server, tasks)
 		},
 	}
 	c.Flags().StringVar(&config.Dir, "state", "/var/lib/csi-swiftblock/export", "directory of the journals, on a real disk")
@@ -80,6 +92,7 @@ serves.`,
 	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory")
 	c.MarkFlagRequired("node")
 	ways.add(c)
+	watched.add(c)
 	return c
 }
 
@@ -112,10 +125,10 @@ func (w *ways) fromController(node string) string {
 	return trust.Endpoint(trust.Node(node), cmp.Or(w.endpoint, w.network))
 }
 
-func (w *ways) servers(keys *trust.Keys, log *slog.Logger) []driver.Server {
-	servers := []driver.Server{{Endpoint: w.listen, Log: log}}
+func (w *ways) servers(keys *trust.Keys) []driver.Server {
+	servers := []driver.Server{{Endpoint: w.listen}}
 	if w.network != "" {
-		servers = append(servers, driver.Server{Endpoint: w.network, Keys: keys, Allow: driver.FromController, Log: log})
+		servers = append(servers, driver.Server{Endpoint: w.network, Keys: keys, Allow: driver.FromController})
 	}
 	return servers
 }
@@ -142,23 +155,15 @@ func journalBudget(given, dir string) (int64, error) {
 	return int64(disk.Blocks) * disk.Bsize / 10 * 9, nil
 }
 
-// serveExports runs until ctx ends. The portal accepts when every recorded target
+// serveExports runs tasks until ctx ends. The portal accepts when every recorded target
 // is registered, and is closed before the volumes below it stop.
-func serveExports(ctx context.Context, config attach.Config, portal *target.Server, servers []driver.Server) error {
-	exports, err := attach.New(config)
-	if err != nil {
-		return err
-	}
+func serveExports(ctx context.Context, exports *attach.Exports, portal *target.Server, tasks []func(context.Context) error) error {
 	if err := exports.Resume(); err != nil {
 		return err
 	}
 	served := make(chan error, 1)
 	go func() { served <- portal.Serve() }()
-	var tasks []func(context.Context) error
-	for _, s := range servers {
-		tasks = append(tasks, func(ctx context.Context) error { return s.Serve(ctx, exports.Register) })
-	}
-	err = together(ctx, tasks...)
+	err := together(ctx, tasks...)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, portal.Shutdown(drain), <-served, exports.Close())

@@ -15,12 +15,22 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := root().ExecuteContext(ctx)
+	err := traced(ctx, root())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "csi-swiftblock:", explain(err))
 		os.Exit(1)
 	}
+}
+
+// traced runs a command and sends what it traced.
+func traced(ctx context.Context, c *cobra.Command) error {
+	stop, err := startTracing(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return c.ExecuteContext(ctx)
 }
 
 // group is a command that only holds others.
@@ -59,6 +69,6 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand())
 	c.AddCommand(volumeCommand(), snapshotCommand(), imageCommand(), journalCommand(), nodesCommand())
 	c.AddCommand(checkCommand(), gcCommand())
-	c.AddCommand(demoCommand(), swiftServerCommand(), certificatesCommand())
+	c.AddCommand(demoCommand(), swiftServerCommand(), certificatesCommand(), bundleCommand())
 	return c
 }

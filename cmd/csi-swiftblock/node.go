@@ -1,16 +1,15 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
+	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -31,13 +30,14 @@ func hostTools(prefix, root string) host.Runner {
 
 func nodeCommand() *cobra.Command {
 	var config driver.NodeConfig
+	var watched watched
 	var csiEndpoint, export, prefix, root string
 	c := &cobra.Command{
 		Use:   "node",
 		Short: "Log in to volumes with the host's initiator and mount them for pods",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			conn, err := grpc.NewClient(export, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			conn, err := (*trust.Keys)(nil).Dial(export, nil) // on this machine
 			if err != nil {
 				return err
 			}
@@ -53,10 +53,16 @@ func nodeCommand() *cobra.Command {
 			}
 			config.Mounts = mounts
 			config.Usage = host.NewStatfs(8, 5*time.Second)
-			return driver.Server{Endpoint: csiEndpoint, Log: slog.Default()}.
-				Serve(c.Context(), identity().Register, driver.NewNode(config).Register)
+			server := driver.Server{Endpoint: csiEndpoint, Calls: watched.calls, Log: slog.Default()}
+			return together(c.Context(),
+				func(ctx context.Context) error {
+					return server.Serve(ctx, identity().Register, driver.NewNode(config).Register)
+				},
+				func(ctx context.Context) error { return watched.serve(ctx) },
+			)
 		},
 	}
+	watched.add(c)
 	c.Flags().StringVar(&config.ID, "node", "", "id of this node")
 	c.Flags().Int64Var(&config.MaxVolumes, "max-volumes", 0, "how many volumes this node may have; 0: as many journals of the default size as export has room for")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/node.sock", "CSI endpoint")

@@ -69,6 +69,7 @@ type Config struct {
 	AllowAnyFS bool
 
 	accounts *accounts.Accounts
+	metrics  *metrics
 }
 
 // Portal is the iSCSI server, as far as exports need it.
@@ -104,6 +105,7 @@ func New(config Config) (*Exports, error) {
 	// The secrets are kept where they do not survive the node: whoever finds its
 	// disk finds none.
 	vault := accounts.Directory(filepath.Join(config.RunDir, "accounts"))
+	config.metrics = newMetrics()
 	config.accounts = accounts.New(config.Store, vault, swift.Options{})
 	if config.Boot == "" {
 		boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -228,7 +230,7 @@ func (x *Exports) Close() error {
 		e.lock.Lock()
 		if e.volume != nil {
 			errs = append(errs, e.volume.Stop())
-			e.volume = nil
+			e.show(nil)
 		}
 		e.lock.Unlock()
 	}

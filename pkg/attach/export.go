@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -37,11 +38,22 @@ type export struct {
 	// one answers ABORTED and comes again.
 	lock   sync.RWMutex
 	record *record        // as on disk; nil: not attached
-	volume *volume.Volume // nil: not served
+	volume *volume.Volume // nil: not served; set by show
 	failed error          // why it is not served though it should be; nil: it is, or should not
 
 	mutable class.Mutable // of the volume, while it is served
 	limits  *limits       // those of mutable
+
+	shown atomic.Pointer[volume.Volume] // volume, for who does not hold the lock
+}
+
+// show changes the volume that is served.
+func (e *export) show(v *volume.Volume) {
+	e.volume = v
+	e.shown.Store(v)
+	if v == nil {
+		e.config.metrics.drop(e.id)
+	}
 }
 
 // attach brings the export to the stage open, for a writer or a reader.
@@ -234,11 +246,12 @@ func (e *export) serve(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	unit := target.LUN{Number: lunNumber, Volume: string(e.id), Device: lun{v, e.limits}, Keeper: reservations{e.folder}}
+	unit := target.LUN{Number: lunNumber, Volume: string(e.id), Device: lun{v, e.limits, e.config.metrics.meters(e.id)}, Keeper: reservations{e.folder}}
 	if err := e.config.Portal.SetReady(r.iqn(), unit); err != nil {
 		return errors.Join(err, v.Stop())
 	}
-	e.record, e.volume, e.failed = r, v, nil
+	e.record, e.failed = r, nil
+	e.show(v)
 	return nil
 }
 
@@ -262,7 +275,7 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 	e.apply(parameters.Mutable)
 	v, err := volume.Open(ctx, volume.Config{
 		Journal:      j,
-		Store:        throttled{store, e.limits.uploads},
+		Store:        throttled{store, e.limits.uploads, e.config.metrics.uploaded.WithLabelValues(string(e.id))},
 		Container:    r.Container,
 		Head:         root,
 		Size:         r.Size,
@@ -362,13 +375,14 @@ func (e *export) drain(ctx context.Context, r *record) error {
 		if err != nil {
 			return err
 		}
-		e.record, e.volume = r, v
+		e.record = r
+		e.show(v)
 	}
 	root, err := e.volume.Close(ctx)
 	if err != nil {
 		return err
 	}
-	e.volume = nil
+	e.show(nil)
 	r.Stage, r.Last = closed, recordOf(root)
 	return e.folder.save(r)
 }
@@ -381,7 +395,7 @@ func (e *export) stop(ctx context.Context, r *record) error {
 	}
 	if err == nil && e.volume != nil {
 		err = e.volume.Stop()
-		e.volume = nil
+		e.show(nil)
 	}
 	return err
 }

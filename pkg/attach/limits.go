@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
@@ -49,15 +50,21 @@ func (l *limits) command(ctx context.Context, n int) error {
 	return l.bytes.WaitN(ctx, min(n, most))
 }
 
-// throttled is a store that takes no more per second than a volume may upload.
+// throttled is a store that takes no more per second than a volume may upload, and
+// counts what it took.
 type throttled struct {
 	swift.Store
-	uploads *rate.Limiter
+	uploads  *rate.Limiter
+	uploaded prometheus.Counter // bytes
 }
 
 func (s throttled) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (string, error) {
 	if err := s.uploads.WaitN(ctx, min(len(body), most)); err != nil {
 		return "", err
 	}
-	return s.Store.Put(ctx, container, name, body, o)
+	etag, err := s.Store.Put(ctx, container, name, body, o)
+	if err == nil {
+		s.uploaded.Add(float64(len(body)))
+	}
+	return etag, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
@@ -17,6 +18,7 @@ import (
 type lun struct {
 	*volume.Volume
 	limits *limits
+	meters meters
 }
 
 var (
@@ -25,6 +27,7 @@ var (
 )
 
 func (l lun) ReadAt(ctx context.Context, p []byte, off int64) error {
+	defer observe(l.meters.read, time.Now())
 	if err := l.limits.command(ctx, len(p)); err != nil {
 		return sense(err)
 	}
@@ -32,15 +35,20 @@ func (l lun) ReadAt(ctx context.Context, p []byte, off int64) error {
 }
 
 func (l lun) WriteAt(ctx context.Context, p []byte, off int64, fua bool) error {
+	defer observe(l.meters.write, time.Now())
 	if err := l.limits.command(ctx, len(p)); err != nil {
 		return sense(err)
 	}
 	return sense(l.Volume.WriteAt(ctx, p, off, fua))
 }
 
-func (l lun) Flush(ctx context.Context) error { return sense(l.Volume.Flush(ctx)) }
+func (l lun) Flush(ctx context.Context) error {
+	defer observe(l.meters.flush, time.Now())
+	return sense(l.Volume.Flush(ctx))
+}
 
 func (l lun) Discard(ctx context.Context, off, n int64) error {
+	defer observe(l.meters.discard, time.Now())
 	if err := l.limits.command(ctx, 0); err != nil {
 		return sense(err)
 	}
@@ -48,6 +56,7 @@ func (l lun) Discard(ctx context.Context, off, n int64) error {
 }
 
 func (l lun) WriteZeroes(ctx context.Context, off, n int64, fua bool) error {
+	defer observe(l.meters.zero, time.Now())
 	if err := l.limits.command(ctx, 0); err != nil {
 		return sense(err)
 	}

@@ -105,7 +105,7 @@ func TestBandwidths(t *testing.T) {
 	for name, p := range map[string]class.Mutable{"commands": {Bandwidth: 1 << 20}, "uploads": {UploadBandwidth: 1 << 20}} {
 		l := newLimits()
 		l.set(p)
-		store := throttled{discard{}, l.uploads}
+		store := throttled{discard{}, l.uploads, newMetrics().uploaded.WithLabelValues("v")}
 		move := func(n int) time.Duration {
 			began := time.Now()
 			var err error

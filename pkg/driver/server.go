@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
@@ -38,6 +40,7 @@ type Server struct {
 	// Allow refuses calls with a gRPC status; nil: whoever reaches the endpoint may
 	// call.
 	Allow func(ctx context.Context, req any) error
+	Calls *Calls
 	Log   *slog.Logger
 }
 
@@ -50,7 +53,8 @@ func (s Server) Serve(ctx context.Context, register ...func(grpc.ServiceRegistra
 	locks := newLocks()
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.ChainUnaryInterceptor(logged(s.Log), recovered(s.Log), coded, s.allowed, locks.exclusive),
+		grpc.StatsHandler(otelgrpc.NewServerHandler()),
+		grpc.ChainUnaryInterceptor(s.Calls.counted, logged(s.Log), recovered(s.Log), coded, s.allowed, locks.exclusive),
 	}
 	if s.Keys != nil && listener.Addr().Network() != "unix" {
 		options = append(options, grpc.Creds(s.Keys.Server()),
@@ -131,6 +135,9 @@ func logged(log *slog.Logger) grpc.UnaryServerInterceptor {
 		log := log.With("call", info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:], "op", fmt.Sprintf("%016x", ident.Random64()))
 		if id := subject(req); id != "" {
 			log = log.With("id", id)
+		}
+		if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+			log = log.With("trace", span.TraceID())
 		}
 		answer, err := next(ctx, req)
 		log = log.With("duration", time.Since(start).Round(time.Microsecond))

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -24,9 +25,10 @@ func Endpoint(id Identity, address string) string {
 // Dial connects to an endpoint that [Endpoint] made, or to "unix:///path". Without
 // keys (nil) it knows only the latter. refused, if set, hears that somebody answers
 // there who is not who it should be.
-func (k *Keys) Dial(endpoint string, refused func(error), o ...grpc.DialOption) (*grpc.ClientConn, error) {
+func (k *Keys) Dial(endpoint string, refused func(error)) (*grpc.ClientConn, error) {
+	traced := grpc.WithStatsHandler(otelgrpc.NewClientHandler())
 	if strings.HasPrefix(endpoint, "unix:") {
-		return grpc.NewClient(endpoint, append(o, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+		return grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()), traced)
 	}
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != scheme || u.User.Username() == "" || u.Port() == "" {
@@ -37,5 +39,5 @@ func (k *Keys) Dial(endpoint string, refused func(error), o ...grpc.DialOption) 
 	}
 	c := k.Client(Identity(u.User.Username()), refused)
 	// A proxy of the environment is there for the way to Swift.
-	return grpc.NewClient(u.Host, append(o, grpc.WithTransportCredentials(c), grpc.WithNoProxy())...)
+	return grpc.NewClient(u.Host, grpc.WithTransportCredentials(c), grpc.WithNoProxy(), traced)
 }

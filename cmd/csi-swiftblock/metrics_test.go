@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// controller runs one in this process until the test ends, and returns where it
+// shows its metrics. It has served a call by then.
+func (a *admin) controller() (metrics string) {
+	a.Helper()
+	metrics = freeAddress(a.T)
+	socket := "unix://" + filepath.Join(a.dir, "csi.sock")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := a.try(ctx, "controller", "--csi", socket, "--openings", "unix://"+filepath.Join(a.dir, "openings.sock"),
+			"--metrics-address", metrics)
+		ended <- err
+	}()
+	a.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			a.Error(err)
+		}
+	})
+	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		a.Fatal(err)
+	}
+	defer conn.Close()
+	wait, cancel := context.WithTimeout(a.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := csi.NewIdentityClient(conn).Probe(wait, &csi.ProbeRequest{}, grpc.WaitForReady(true)); err != nil {
+		a.Fatal(err)
+	}
+	return metrics
+}
+
+// fetch returns what a process shows, once it does.
+func (a *admin) fetch(address, path string) string {
+	a.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get("http://" + address + path)
+		if err != nil {
+			if time.Now().After(deadline) {
+				a.Fatal(err)
+			}
+			continue
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			a.Fatalf("%s: %s, %v", path, resp.Status, err)
+		}
+		return string(b)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	a := newAdmin(t)
+	address := a.controller()
+	text := a.fetch(address, "/metrics")
+	for _, want := range []string{
+		`swiftblock_rpc_calls_total{code="OK",method="Probe"} 1`,
+		`swiftblock_rpc_call_duration_seconds_count{method="Probe"} 1`,
+		`swiftblock_build_info{version="` + version + `"} 1`,
+		`swiftblock_store_broken{kind="reading"} 0`,
+		"go_goroutines",
+		"process_resident_memory_bytes",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	if text := a.fetch(address, "/debug/goroutines"); !strings.Contains(text, "watched).serve") {
+		t.Errorf("goroutines: %.200s", text)
+	}
+	if text := a.fetch(address, "/debug/process"); !strings.Contains(text, "csi-swiftblock "+version) || strings.Contains(text, a.swift.Key()) {
+		t.Errorf("process: %s", text)
+	}
+}
