@@ -50,8 +50,8 @@ func (a *admin) controller() (metrics string) {
 		a.Fatal(err)
 	}
 	defer conn.Close()
-	wait, cancel := context.WithTimeout(a.Context(), 20*time.Second)
-	defer cancel()
+	wait, done := context.WithTimeout(a.Context(), 20*time.Second)
+	defer done()
 	if _, err := csi.NewIdentityClient(conn).Probe(wait, &csi.ProbeRequest{}, grpc.WaitForReady(true)); err != nil {
 		a.Fatal(err)
 	}
