@@ -67,7 +67,7 @@ run() {
 	swift)
 		SWIFTBLOCK_KILL_ROUNDS=20 on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
 			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog &&
-			NODES=3 SWIFTBLOCK_NODE_AWAY=2 on_swift gotest -count=1 -run RealSwift ./pkg/swift/swifttest
+			NODES=3 SWIFTBLOCK_NODE_AWAY=2 on_swift gotest -count=1 -run '^TestRealSwift$' ./pkg/swift/swifttest
 		;;
 	soak)
 		# The kills first: they print what was done so far, the models only how they end.
