@@ -152,7 +152,9 @@ func testContainers(t *testing.T, f fixture) {
 		t.Errorf("creating it again: %v", err)
 	}
 	f.put(t, "o", []byte("x"))
-	wantErr(t, "deleting it with an object", f.DeleteContainer(ctx, f.c), swift.ErrNotEmpty)
+	if f.listings == Exact { // what is in it is a listing, too
+		wantErr(t, "deleting it with an object", f.DeleteContainer(ctx, f.c), swift.ErrNotEmpty)
+	}
 
 	siblings := []string{f.c}
 	for _, suffix := range []string{"-b", "-a"} {
@@ -167,16 +169,21 @@ func testContainers(t *testing.T, f fixture) {
 		limit  int
 		want   []string
 	}{{"", 0, siblings}, {"", 2, siblings[:2]}, {f.c, 0, siblings[1:]}, {siblings[2], 0, nil}} {
-		got, err := f.Containers(ctx, f.c, c.marker, c.limit)
-		if err != nil || !slices.Equal(got, c.want) {
-			t.Errorf("containers after %q, limit %d: %q, %v, want %q", c.marker, c.limit, got, err, c.want)
+		names, err := f.Containers(ctx, f.c, c.marker, c.limit)
+		rows := make([]swift.Info, len(names))
+		for i, name := range names {
+			rows[i].Name = name
 		}
+		f.wantListed(t, fmt.Sprintf("containers after %q, limit %d", c.marker, c.limit), rows, err, c.want, siblings)
 	}
 	for _, name := range siblings[1:] {
 		if err := f.DeleteContainer(ctx, name); err != nil {
 			t.Error(err)
 		}
-		wantErr(t, "deleting it again", f.DeleteContainer(ctx, name), swift.ErrNotFound)
+		// With a dead node Swift may answer 503 first, and the client repeats.
+		if err := f.DeleteContainer(ctx, name); err != nil || f.listings == Exact {
+			wantErr(t, "deleting it again", err, swift.ErrNotFound)
+		}
 	}
 }
 
