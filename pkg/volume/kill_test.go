@@ -222,8 +222,12 @@ func (k *killing) volume(cred swift.Credentials, n int) {
 		}
 		must(s.Stop())
 		k.done, k.acked = k.done+1, k.acked+acked
+		published := uint64(0) // the first life may end before anything is
+		if head := s.Stats().Head; head != nil {
+			published = head.Ref.Gen
+		}
 		k.Logf("kill %d of %d: %d writes acknowledged and found, %d in all; generation %d is in the store",
-			k.done, k.rounds, acked, k.acked, s.Stats().Head.Ref.Gen)
+			k.done, k.rounds, acked, k.acked, published)
 		s.past = s.past[len(s.past)-1:]
 		v.First, v.Seed = v.First+uint32(acked)+1, v.Seed+1
 	}
