@@ -15,12 +15,17 @@ import (
 type volume struct {
 	*machine
 	id, fsType string
+	reader     bool // one of any number of nodes that only read it
 }
 
 func (v volume) capability() *csi.VolumeCapability {
+	mode := csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
+	if v.reader {
+		mode = csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
+	}
 	return &csi.VolumeCapability{
 		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: v.fsType}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: mode},
 	}
 }
 
