@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +24,7 @@ type catalogFlags struct {
 }
 
 func (f *catalogFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.authority, "authority", "/var/lib/csi-swiftblock/authority", "directory of the records of volumes and snapshots")
+	c.Flags().StringVar(&f.authority, "authority", "/var/lib/csi-swiftblock/authority", "directory of the records of volumes and snapshots, or kubernetes: custom resources of the cluster")
 	c.Flags().StringVar(&f.prefix, "prefix", "swiftblock_", "what the names of our containers in Swift begin with")
 	c.Flags().StringVar(&f.cluster, "cluster", "standalone", "name of this cluster; containers of another one are refused")
 	c.MarkFlagDirname("authority")
@@ -37,8 +36,8 @@ type session struct {
 	records  authority.Authority
 	accounts *accounts.Accounts
 	catalog  *catalog.Catalog
-	store    swift.Store // every container, in its account; not for who needs the records only
-	givenUp  authority.Table[authority.GivenUp]
+	store    swift.Store                        // every container, in its account; not for who needs the records only
+	givenUp  authority.Table[authority.GivenUp] // nil in Kubernetes, which knows by itself
 }
 
 // create opens records and store, and makes an authority where there is none.
@@ -68,6 +67,9 @@ func (f *catalogFlags) openRecords() (*session, error) {
 
 // exists keeps a mistyped directory from looking like an empty catalog.
 func (f *catalogFlags) exists() error {
+	if f.authority == inKubernetes {
+		return nil
+	}
 	if _, err := os.Stat(f.authority); err != nil {
 		if os.IsNotExist(err) {
 			err = fs.ErrNotExist
@@ -78,7 +80,8 @@ func (f *catalogFlags) exists() error {
 }
 
 func (f *catalogFlags) session(store swift.Store) (*session, error) {
-	records, err := authority.OpenFile(f.authority)
+	s := &session{}
+	vault, err := f.records(s)
 	if err != nil {
 		return nil, err
 	}
@@ -86,10 +89,9 @@ func (f *catalogFlags) session(store swift.Store) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	vault := accounts.Directory(filepath.Join(f.authority, "accounts"))
-	s := &session{records: records, givenUp: records.GivenUp(), accounts: accounts.New(store, vault, swift.Options{})}
+	s.accounts = accounts.New(store, vault, swift.Options{})
 	s.catalog = catalog.New(catalog.Config{
-		Authority: records, Store: store, Accounts: s.accounts,
+		Authority: s.records, Store: store, Accounts: s.accounts,
 		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: nodes,
 	})
 	s.store = s.catalog.Store()

@@ -15,7 +15,7 @@ import (
 func controllerCommand() *cobra.Command {
 	var flags catalogFlags
 	var watched watched
-	var csiEndpoint, openings string
+	var csiEndpoint, openings, lease, holder string
 	var nodes []string
 	var sweep, collect time.Duration
 	c := &cobra.Command{
@@ -36,8 +36,12 @@ func controllerCommand() *cobra.Command {
 				return err
 			}
 			log := slog.Default()
+			known, lead, err := surroundings(s, nodes, lease, holder)
+			if err != nil {
+				return err
+			}
 			controller := driver.NewController(driver.ControllerConfig{
-				Catalog: s.catalog, Cluster: &standalone{nodes: nodes, givenUp: s.givenUp}, Account: store, Accounts: s.accounts, Exports: exports,
+				Catalog: s.catalog, Cluster: known, Account: store, Accounts: s.accounts, Exports: exports,
 			})
 			go watchStore(c.Context(), store)
 			return together(c.Context(),
@@ -51,10 +55,16 @@ func controllerCommand() *cobra.Command {
 				},
 				func(ctx context.Context) error { return watched.serve(ctx, store) },
 				func(ctx context.Context) error {
-					return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })
-				},
-				func(ctx context.Context) error {
-					return every(ctx, collect, func() { collectOnce(ctx, s.catalog) })
+					return lead(ctx, func(ctx context.Context) error {
+						return together(ctx,
+							func(ctx context.Context) error {
+								return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })
+							},
+							func(ctx context.Context) error {
+								return every(ctx, collect, func() { collectOnce(ctx, s.catalog) })
+							},
+						)
+					})
 				},
 			)
 		},
@@ -66,7 +76,9 @@ func controllerCommand() *cobra.Command {
 	c.Flags().DurationVar(&collect, "collect", time.Hour, "how often old versions of living volumes are looked for; 0: never")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/controller.sock", "CSI endpoint")
 	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller: a unix socket or HOST:PORT")
-	c.Flags().StringSliceVar(&nodes, "nodes", nil, "ids of the nodes that volumes may be published to; default: any")
+	c.Flags().StringSliceVar(&nodes, "nodes", nil, "ids of the nodes that volumes may be published to; default: any, in Kubernetes those of the cluster")
+	c.Flags().StringVar(&lease, "lease", "csi-swiftblock", "in Kubernetes: the lease by which several controllers agree on who sweeps and collects")
+	c.Flags().StringVar(&holder, "lease-holder", hostname(), "in Kubernetes: what tells this controller from others, such as the name of its pod")
 	return c
 }
 

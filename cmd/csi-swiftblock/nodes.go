@@ -38,6 +38,15 @@ func nodesCommand() *cobra.Command {
 	return group("nodes", "Give up nodes that will not come back", nodesListCommand(), nodesGiveUpCommand(), nodesTakeBackCommand())
 }
 
+// openGivenUp is openRecords for what is about the nodes given up by hand.
+func (f *catalogFlags) openGivenUp() (*session, error) {
+	s, err := f.openRecords()
+	if err == nil && s.givenUp == nil {
+		err = errors.New("in Kubernetes a node is given up by removing it, or by the taint node.kubernetes.io/out-of-service")
+	}
+	return s, err
+}
+
 func nodesListCommand() *cobra.Command {
 	var flags catalogFlags
 	var out output
@@ -46,7 +55,7 @@ func nodesListCommand() *cobra.Command {
 		Short: "List the nodes that are given up",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := flags.openRecords()
+			s, err := flags.openGivenUp()
 			if err != nil {
 				return err
 			}
@@ -84,7 +93,7 @@ up until "nodes take-back".`,
 		Example: `  csi-swiftblock nodes give-up worker-3`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := flags.openRecords()
+			s, err := flags.openGivenUp()
 			if err != nil {
 				return err
 			}
@@ -106,7 +115,7 @@ func nodesTakeBackCommand() *cobra.Command {
 		Short: "Wait for a node again, as before it was given up",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := flags.openRecords()
+			s, err := flags.openGivenUp()
 			if err != nil {
 				return err
 			}

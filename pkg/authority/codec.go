@@ -52,7 +52,7 @@ func encodeRecord[T any](table, key string, version Version, v T) ([]byte, error
 
 func decodeRecord[T any](table, key string, data []byte, v *T) (Version, error) {
 	var e envelope
-	if err := strict(data, &e); err != nil {
+	if err := UnmarshalStrict(data, &e); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	switch {
@@ -63,14 +63,14 @@ func decodeRecord[T any](table, key string, data []byte, v *T) (Version, error) 
 	case e.Sum != e.sum():
 		return "", fmt.Errorf("%w: its checksum does not match", ErrDamaged)
 	}
-	if err := strict(e.Record, v); err != nil {
+	if err := UnmarshalStrict(e.Record, v); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return e.Version, nil
 }
 
-// strict is json.Unmarshal that refuses unknown fields and trailing bytes.
-func strict(data []byte, v any) error {
+// UnmarshalStrict is [json.Unmarshal] that refuses unknown fields and trailing bytes.
+func UnmarshalStrict(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {

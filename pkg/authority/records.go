@@ -72,7 +72,7 @@ const (
 type Root struct {
 	Container  string      `json:"container"`
 	Epoch      ident.Epoch `json:"epoch"`
-	Generation uint64      `json:"generation"`
+	Generation uint64      `json:"generation,string"` // JSON numbers end at 63 bits for some
 	Hash       Hash        `json:"hash"`
 }
 

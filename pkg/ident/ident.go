@@ -49,8 +49,8 @@ func ParseSnapshot(s string) (Snapshot, error) {
 // authority counts up and a random tag, so that two epochs that were given the
 // same number by a rolled-back authority still differ in every object name.
 type Epoch struct {
-	Number uint64 `json:"number"`
-	Tag    uint64 `json:"tag"`
+	Number uint64
+	Tag    uint64
 }
 
 // NewEpoch gives epoch number n a fresh tag.
@@ -75,6 +75,16 @@ func ParseEpoch(s string) (Epoch, error) {
 		}
 	}
 	return Epoch{}, fmt.Errorf("epoch %.64q: want <number>-<tag> in hexadecimal", s)
+}
+
+// MarshalText returns [Epoch.String]: as a number in JSON, half of all tags would
+// not survive a reader that keeps 63 bits, such as Kubernetes.
+func (e Epoch) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText is [ParseEpoch].
+func (e *Epoch) UnmarshalText(text []byte) (err error) {
+	*e, err = ParseEpoch(string(text))
+	return err
 }
 
 // Open is the tag drawn at each opening of a journal. Objects uploaded by two

@@ -1,0 +1,221 @@
+package kube_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/authority/authoritytest"
+	"github.com/swiftblock/csi-swiftblock/pkg/authority/kube"
+	"github.com/swiftblock/csi-swiftblock/test/kube/apiserver"
+)
+
+// definitions is where the chart has the custom resource definitions.
+const definitions = "../../../charts/csi-swiftblock/crds"
+
+func start(t *testing.T) *apiserver.Server {
+	server := apiserver.Start(t)
+	server.Define(definitions)
+	return server
+}
+
+func open(t *testing.T, config *rest.Config) *kube.Authority {
+	t.Helper()
+	config.QPS = -1 // no limit
+	a, err := kube.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestConforms(t *testing.T) {
+	server := start(t)
+	authoritytest.Conformance(t, func(t *testing.T) func() authority.Authority {
+		clear(t, open(t, server.Config()))
+		return func() authority.Authority { return open(t, server.Config()) }
+	})
+}
+
+func clear(t *testing.T, a authority.Authority) {
+	clearTable(t, a.Volumes())
+	clearTable(t, a.Snapshots())
+	clearTable(t, a.Claims())
+	clearTable(t, a.Pins())
+}
+
+func clearTable[T any](t *testing.T, table authority.Table[T]) {
+	t.Helper()
+	for row, err := range authority.All(t.Context(), table, "") {
+		if err == nil {
+			err = table.Delete(t.Context(), row.Key, row.Version)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A listing longer than one request of it, and than one page of the caller.
+func TestLongListings(t *testing.T) {
+	const n = 1203
+	ctx, claims := t.Context(), open(t, start(t).Config()).Claims()
+	for i := range n {
+		if _, err := claims.Create(ctx, fmt.Sprintf("k%04d", i), authority.Claim{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := 0
+	for row, err := range authority.All(ctx, claims, "k") {
+		if want := fmt.Sprintf("k%04d", seen); err != nil || row.Key != want {
+			t.Fatalf("row %d is %q, %v", seen, row.Key, err)
+		}
+		seen++
+	}
+	if seen != n {
+		t.Errorf("%d of %d records", seen, n)
+	}
+}
+
+// Without its definition a table is not empty: nobody knows what is in it.
+func TestWithoutDefinition(t *testing.T) {
+	ctx, server := t.Context(), start(t)
+	volumes := open(t, server.Config()).Volumes()
+	if _, _, err := volumes.Get(ctx, "k"); !errors.Is(err, authority.ErrNotFound) {
+		t.Fatalf("with it: %v, want ErrNotFound", err)
+	}
+	server.Undefine("swiftblockvolumes.swiftblock.dev")
+	_, _, get := volumes.Get(ctx, "k")
+	_, list := volumes.List(ctx, "", 1)
+	_, update := volumes.Update(ctx, "k", authority.Volume{}, "uid/1")
+	for verb, err := range map[string]error{"Get": get, "List": list, "Update": update, "Delete": volumes.Delete(ctx, "k", "uid/1")} {
+		if err == nil || errors.Is(err, authority.ErrNotFound) || errors.Is(err, authority.ErrConflict) {
+			t.Errorf("%s: %v, want an error that decides nothing", verb, err)
+		}
+	}
+}
+
+// What the API server does while it is away is an error that decides nothing; when
+// it is back, everything is as it was.
+func TestServerAway(t *testing.T) {
+	ctx, server := t.Context(), start(t)
+	claims := open(t, server.Config()).Claims()
+	version, err := claims.Create(ctx, "k", authority.Claim{Name: "n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	_, create := claims.Create(ctx, "l", authority.Claim{})
+	_, _, get := claims.Get(ctx, "k")
+	_, update := claims.Update(ctx, "k", authority.Claim{}, version)
+	for verb, err := range map[string]error{"Create": create, "Get": get, "Update": update, "Delete": claims.Delete(ctx, "k", version)} {
+		if err == nil || errors.Is(err, authority.ErrNotFound) || errors.Is(err, authority.ErrConflict) || errors.Is(err, authority.ErrExists) {
+			t.Errorf("%s: %v, want an error that decides nothing", verb, err)
+		}
+	}
+	server.Resume()
+	if v, now, err := claims.Get(ctx, "k"); err != nil || v.Name != "n" || now != version {
+		t.Errorf("when it is back: %+v, %q, %v; want n at %q", v, now, err, version)
+	}
+}
+
+// An etcd restored from a backup counts its revisions again: a version from the
+// time that it forgot must not fit what was created since.
+func TestRestoredBackup(t *testing.T) {
+	ctx, server := t.Context(), start(t)
+	claims := open(t, server.Config()).Claims()
+	server.Stop()
+	server.BackUp()
+	server.Resume()
+	var forgotten []authority.Version
+	for i := range 300 {
+		version, err := claims.Create(ctx, fmt.Sprintf("k%d", i), authority.Claim{Name: "forgotten"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		forgotten = append(forgotten, version)
+	}
+	server.Stop()
+	server.Restore()
+	server.Resume()
+	if _, _, err := claims.Get(ctx, "k0"); !errors.Is(err, authority.ErrNotFound) {
+		t.Fatalf("after the restore: %v, want ErrNotFound", err)
+	}
+	for i := range forgotten {
+		if _, err := claims.Create(ctx, fmt.Sprintf("k%d", i), authority.Claim{Name: "new"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, version := range forgotten {
+		if _, err := claims.Update(ctx, fmt.Sprintf("k%d", i), authority.Claim{Name: "late"}, version); !errors.Is(err, authority.ErrConflict) {
+			t.Errorf("an update from before the restore: %v, want ErrConflict", err)
+		}
+	}
+}
+
+const good = `{"apiVersion":"swiftblock.dev/v1alpha1","kind":"SwiftblockClaim",
+	"metadata":{"name":"k","uid":"u","resourceVersion":"1"},
+	"format":1,"revision":"r","record":{"name":"n","id":"i","created":"2026-01-02T03:04:05Z"}}`
+
+// Records that this release cannot read whole are errors, not records.
+func TestDamagedRecords(t *testing.T) {
+	for name, c := range map[string]struct {
+		body string
+		want error
+	}{
+		"good":           {good, nil},
+		"another format": {replaced(`"format":1`, `"format":2`), authority.ErrDamaged},
+		"unknown field":  {replaced(`"id":"i"`, `"id":"i","colour":"blue"`), authority.ErrDamaged},
+		"no record":      {replaced(`"record"`, `"spec"`), authority.ErrDamaged},
+		"another key":    {replaced(`"name":"k"`, `"name":"l"`), authority.ErrDamaged},
+		"no version":     {replaced(`"resourceVersion":"1"`, `"resourceVersion":""`), authority.ErrDamaged},
+		"no JSON":        {"<html>", authority.ErrDamaged},
+	} {
+		server := answering(t, http.StatusOK, c.body)
+		if _, _, err := server.Claims().Get(t.Context(), "k"); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func replaced(from, to string) string { return strings.Replace(good, from, to, 1) }
+
+// A write whose outcome is unknown is not sent again: the second would find the
+// first's record and report another creator.
+func TestWritesAreSentOnce(t *testing.T) {
+	sent := map[string]int{}
+	server := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		sent[r.Method]++
+		w.Header().Set("Retry-After", "0")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	ctx, claims := t.Context(), server.Claims()
+	_, create := claims.Create(ctx, "k", authority.Claim{})
+	_, update := claims.Update(ctx, "k", authority.Claim{}, "u/1")
+	for verb, err := range map[string]error{http.MethodPost: create, http.MethodPut: update, http.MethodDelete: claims.Delete(ctx, "k", "u/1")} {
+		if err == nil || sent[verb] != 1 {
+			t.Errorf("%s was sent %d times: %v", verb, sent[verb], err)
+		}
+	}
+}
+
+func answering(t *testing.T, code int, body string) *kube.Authority {
+	return serving(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		io.WriteString(w, body)
+	})
+}
+
+func serving(t *testing.T, answer http.HandlerFunc) *kube.Authority {
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	return open(t, &rest.Config{Host: server.URL})
+}

@@ -1,0 +1,138 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	typed "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/cluster"
+	"github.com/swiftblock/csi-swiftblock/test/kube/apiserver"
+)
+
+// A node is given up when an administrator says so, by removing it or by the taint
+// that promises it is off; not by any other taint.
+func TestNodes(t *testing.T) {
+	ctx, server := t.Context(), apiserver.Start(t)
+	client, err := typed.NewForConfig(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, taint := range map[string]string{"living": "", "silent": corev1.TaintNodeUnreachable, "off": corev1.TaintNodeOutOfService} {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if taint != "" {
+			node.Spec.Taints = []corev1.Taint{{Key: taint, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute}}
+		}
+		if _, err := client.Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes, err := cluster.NewNodes(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]struct{ known, givenUp bool }{
+		"living": {true, false}, "silent": {true, false}, "off": {true, true}, "removed": {false, true},
+	} {
+		known, err := nodes.Known(ctx, name)
+		if err != nil || known != want.known {
+			t.Errorf("Known(%s) = %v, %v; want %v", name, known, err, want.known)
+		}
+		givenUp, err := nodes.GivenUp(ctx, name)
+		if err != nil || givenUp != want.givenUp {
+			t.Errorf("GivenUp(%s) = %v, %v; want %v", name, givenUp, err, want.givenUp)
+		}
+	}
+	server.Stop()
+	if _, err := nodes.Known(ctx, "living"); err == nil {
+		t.Error("Known without an API server: no error")
+	}
+	if givenUp, err := nodes.GivenUp(ctx, "removed"); err == nil || givenUp {
+		t.Errorf("GivenUp without an API server = %v, %v; want an error", givenUp, err)
+	}
+}
+
+// Of two that want to lead one does; the other takes over when it ends. What the
+// leader's work fails with ends the leading.
+func TestOneLeads(t *testing.T) {
+	server := apiserver.Start(t)
+	var leading atomic.Int32
+	started := make(chan string, 2)
+	lead := func(ctx context.Context, holder string) error {
+		lease := cluster.Lease{Namespace: "default", Name: "test", Holder: holder}
+		return cluster.Lead(ctx, server.Config(), lease, func(ctx context.Context) error {
+			if n := leading.Add(1); n != 1 {
+				t.Errorf("%d lead", n)
+			}
+			started <- holder
+			<-ctx.Done()
+			leading.Add(-1)
+			return nil
+		})
+	}
+	first, stopFirst := context.WithCancel(t.Context())
+	second, stopSecond := context.WithCancel(t.Context())
+	defer stopFirst()
+	defer stopSecond()
+	ended := make(chan error, 2)
+	go func() { ended <- lead(first, "first") }()
+	expectLeader(t, started, "first")
+	go func() { ended <- lead(second, "second") }()
+	select {
+	case who := <-started:
+		t.Fatalf("%s leads, too", who)
+	case <-time.After(5 * time.Second): // longer than it takes to ask for the lease
+	}
+	stopFirst()
+	if err := <-ended; err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	expectLeader(t, started, "second")
+	stopSecond()
+	if err := <-ended; err != nil {
+		t.Errorf("the second: %v", err)
+	}
+	broken := errors.New("broken")
+	lease := cluster.Lease{Namespace: "default", Name: "test", Holder: "third"}
+	if err := cluster.Lead(t.Context(), server.Config(), lease, func(context.Context) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("the third: %v, want %v", err, broken)
+	}
+}
+
+func expectLeader(t *testing.T, started <-chan string, want string) {
+	t.Helper()
+	select {
+	case who := <-started:
+		if who != want {
+			t.Fatalf("%s leads, want %s", who, want)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("nobody leads")
+	}
+}
+
+func TestVault(t *testing.T) {
+	vault, err := cluster.NewVault(apiserver.Start(t).Config(), "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "0123456789abcdef0123456789abcdef"
+	if _, err := vault.Load(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of nothing: %v, want ErrNotExist", err)
+	}
+	for _, want := range []map[string]string{{"ST_USER": "a", "ST_KEY": "1"}, {"ST_USER": "a", "ST_KEY": "2"}, {"ST_USER": "a"}} {
+		if err := vault.Save(name, want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := vault.Load(name); err != nil || !maps.Equal(got, want) {
+			t.Errorf("Load = %v, %v; want %v", got, err, want)
+		}
+	}
+}
