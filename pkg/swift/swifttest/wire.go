@@ -78,8 +78,11 @@ func (w *wire) draw(r *http.Request) (string, *rand.Rand) {
 		kind string
 		p    float64
 	}{
-		{"expired", w.faults.Expired}, {"refused", w.faults.Refused}, {"dropped", w.faults.Dropped},
-		{"lost", w.faults.Lost}, {"cut", w.faults.Cut},
+		{"expired", w.faults.Expired},
+		{"refused", w.faults.Refused},
+		{"dropped", w.faults.Dropped},
+		{"lost", w.faults.Lost},
+		{"cut", w.faults.Cut},
 	} {
 		if x -= fault.p; x >= 0 {
 			continue
