@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full kube mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full kube e2e-kube mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ e2e-node-full: need-go ## the same and what takes long: hours
 kube: need-go ## the authority in Kubernetes on a real etcd and kube-apiserver (minutes to build, once)
 	@hack/test.sh kube
 
+e2e-kube: need-go ## what users do, on a real Kubernetes with our chart
+	@test/kube/e2e.sh
+
 bench-engine: need-go ## the block engine against its peers (ARGS="-quick -force")
 	go run ./test/bench/engine $(ARGS)
 
@@ -63,7 +66,7 @@ mutants: need-go ## defects made on purpose, each of which a test must notice
 lint: need-go ## formatting, vet, staticcheck, shellcheck, file lengths
 	@hack/lint.sh
 
-generate: need-go ## what is generated: wire protocol, resource definitions
+generate: need-go ## what is generated: wire protocol, resource definitions, manifests
 	@hack/generate.sh
 
 verify: need-go ## that what is generated is up to date, and go.mod tidy

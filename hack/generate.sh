@@ -8,3 +8,4 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 need_packages protobuf-compiler
 use_tools
 go generate ./...
+hack/chart.sh

@@ -67,6 +67,7 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 		return nil
 	}
 	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand())
+	c.AddCommand(registerCommand(), probeCommand())
 	c.AddCommand(volumeCommand(), snapshotCommand(), imageCommand(), journalCommand(), nodesCommand())
 	c.AddCommand(checkCommand(), gcCommand())
 	c.AddCommand(demoCommand(), swiftServerCommand(), certificatesCommand(), bundleCommand())

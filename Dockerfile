@@ -1,0 +1,27 @@
+# The image of csi-swiftblock, for all of its processes: docker build --build-arg VERSION=…
+# No engine was at hand to build it yet; test/kube/images.sh makes the image of the tests.
+ARG GO=golang:1.26-bookworm
+ARG BASE=debian:bookworm-slim
+
+FROM --platform=$BUILDPLATFORM ${GO} AS build
+ARG TARGETOS TARGETARCH VERSION=0.0.0-dev
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY cmd cmd
+COPY pkg pkg
+RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
+	go build -trimpath -ldflags "-s -X main.version=${VERSION}" -o /csi-swiftblock ./cmd/csi-swiftblock
+
+FROM ${BASE}
+# nsenter: the node process uses the tools of its host (iscsiadm, mkfs, mount), in the host's
+# namespaces. Nothing else is needed.
+ARG TOOLS="util-linux"
+RUN apt-get update && apt-get install -y --no-install-recommends ${TOOLS} && rm -rf /var/lib/apt/lists/*
+COPY --from=build /csi-swiftblock /usr/local/bin/csi-swiftblock
+LABEL org.opencontainers.image.title="csi-swiftblock" \
+	org.opencontainers.image.description="Block storage for Kubernetes on OpenStack Swift" \
+	org.opencontainers.image.licenses="Apache-2.0"
+# The controller's user; the chart runs the node's containers as root.
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/csi-swiftblock"]

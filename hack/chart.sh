@@ -1,0 +1,32 @@
+#!/bin/bash
+# chart.sh: what is generated from the chart: deploy/kubernetes, for those who use no helm,
+# and the renders of test/chart, in which a change of the chart shows. Then that the chart
+# refuses the values of test/chart/refused, each with the message in its first line.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+chart=charts/csi-swiftblock
+helm=$(test/kube/build.sh helm)/helm
+
+render() { # VALUES [OPTION...]
+	"$helm" template csi-swiftblock $chart --namespace csi-swiftblock --kube-version 1.34 -f "$@"
+}
+
+"$helm" lint --quiet $chart -f test/chart/renders/least.values.yaml >&2
+
+for values in test/chart/renders/*.values.yaml; do
+	render "$values" >"${values%.values.yaml}.golden"
+done
+
+{
+	echo "# Generated from $chart by make generate; the values are in deploy/values.yaml."
+	render deploy/values.yaml --include-crds
+} >deploy/kubernetes/csi-swiftblock.yaml
+
+for values in test/chart/refused/*.yaml; do
+	wanted=$(sed -n '1s/^# //p' "$values")
+	said=$(render test/chart/renders/least.values.yaml -f "$values" 2>&1) && die "$values is not refused"
+	grep -qF -- "$wanted" <<<"$said" || die "$values is refused with another message than \"$wanted\": $said"
+done

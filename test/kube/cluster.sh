@@ -1,0 +1,165 @@
+#!/bin/bash
+# cluster.sh: a real Kubernetes on this machine, with a node whose kernel has an iSCSI
+# initiator, and a real Swift beside it. No image registry, no systemd, no docker.
+#
+#   cluster.sh up               build what is missing, start everything, wait until the node is ready
+#   cluster.sh node up|crash    boot the node; end it like a power cut (its disk stays)
+#   cluster.sh env              what to eval to use it: KUBECONFIG, PATH, the function kube
+#   cluster.sh down             stop everything and remove its state
+#
+# Everything is in a network namespace of its own: etcd, the API server, its controllers
+# and Swift at 10.77.0.1, the node at 10.77.0.2, a guest of test/guest. The state (keys,
+# logs, disks) is in KUBE_STATE, by default .cache/kube in the tree.
+#
+# The cluster trusts everybody in its namespace; it is for tests.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
+netns=sbkube
+host=10.77.0.1
+node=10.77.0.2
+export GUEST_PACKAGES=ca-certificates,conntrack,containerd,containernetworking-plugins,ethtool,iptables,runc,socat
+
+bins=$(test/kube/build.sh)
+
+inside() { nsenter "--net=/run/netns/$netns" "$@"; }
+kubectl() { inside "$bins/kubectl" --kubeconfig "$state/admin.kubeconfig" "$@"; }
+
+# launch NAME COMMAND...: starts a daemon in the namespace.
+launch() {
+	local name=$1
+	shift
+	! running "$name" || return 0
+	setsid nsenter "--net=/run/netns/$netns" "$@" >>"$state/log/$name.log" 2>&1 </dev/null &
+	echo $! >"$state/run/$name"
+}
+
+# running NAME: it is alive, and still the process that we started.
+running() {
+	local pid
+	pid=$(cat "$state/run/$1" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -e "$bins/" -e guest.sh
+}
+
+# finish NAME SIGNAL ends a daemon with all of its process group.
+finish() {
+	local pid tries=50
+	if running "$1"; then
+		pid=$(<"$state/run/$1")
+		kill "-$2" -- "-$pid" 2>/dev/null || true
+		while running "$1" && ((tries-- > 0)); do sleep 0.1; done
+		kill -KILL -- "-$pid" 2>/dev/null || true
+	fi
+	rm -f "$state/run/$1"
+}
+
+# await WHAT SECONDS COMMAND...: until COMMAND succeeds.
+await() {
+	local what=$1 until=$((SECONDS + $2))
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $until ] || die "$what is not ready; see $state/log"
+		sleep 0.3
+	done
+}
+
+# user NAME GROUP... makes a token for a user, and the kubeconfig NAME that uses it.
+user() {
+	local token
+	token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+	echo "$token,$2,$1,\"${3:-}\"" >>"$state/tokens.csv"
+	cat >"$state/$1.kubeconfig" <<-END
+		apiVersion: v1
+		kind: Config
+		clusters: [{name: test, cluster: {server: "https://$host:6443", certificate-authority: $state/apiserver.crt}}]
+		users: [{name: user, user: {token: $token}}]
+		contexts: [{name: test, context: {cluster: test, user: user}}]
+		current-context: test
+	END
+}
+
+configure() {
+	mkdir -p "$state"/{log,run}
+	[ ! -s "$state/tokens.csv" ] || return 0
+	openssl ecparam -name prime256v1 -genkey -noout -out "$state/accounts.key"
+	user admin admin system:masters
+	user controllers system:kube-controller-manager
+	user scheduler system:kube-scheduler
+	user proxy system:kube-proxy
+	user node1 system:node:node1 system:nodes
+}
+
+control_plane() {
+	launch etcd "$bins/etcd" --name e --data-dir "$state/etcd" --unsafe-no-fsync --log-level warn
+	launch kube-apiserver "$bins/kube-apiserver" --etcd-servers http://127.0.0.1:2379 \
+		--bind-address 0.0.0.0 --advertise-address $host --cert-dir "$state" \
+		--token-auth-file "$state/tokens.csv" --authorization-mode Node,RBAC \
+		--enable-admission-plugins NodeRestriction --allow-privileged \
+		--service-cluster-ip-range 10.96.0.0/16 --service-account-issuer https://kubernetes.default.svc \
+		--service-account-key-file "$state/accounts.key" --service-account-signing-key-file "$state/accounts.key" \
+		--kubelet-preferred-address-types InternalIP
+	await "the API server" 180 kubectl get --raw /readyz
+	# These end at once where the roles are not there yet.
+	launch kube-controller-manager "$bins/kube-controller-manager" --kubeconfig "$state/controllers.kubeconfig" \
+		--root-ca-file "$state/apiserver.crt" --service-account-private-key-file "$state/accounts.key" \
+		--use-service-account-credentials --leader-elect=false --node-monitor-grace-period 20s
+	launch kube-scheduler "$bins/kube-scheduler" --kubeconfig "$state/scheduler.kubeconfig" --leader-elect=false
+	kubectl apply -k "$(go -C test/kube/tools/csi list -m -f '{{.Dir}}' github.com/kubernetes-csi/external-snapshotter/client/v8)/config/crd" >/dev/null
+	launch snapshot-controller "$bins/snapshot-controller" --kubeconfig "$state/admin.kubeconfig"
+	await "the first service account" 60 kubectl -n default get serviceaccount default
+}
+
+node_up() {
+	launch node1 test/guest/guest.sh run -n $netns -m 3G -d 20G -t 86400 -l "$state/log/node1.kernel" -- \
+		test/kube/node.sh node1 $node "$state" "$bins"
+	await node1 180 kubectl wait --for=condition=Ready node/node1 --timeout=5s
+}
+
+up() {
+	need_root "a cluster of its own"
+	need_packages iproute2 openssl procps util-linux
+	local began=$EPOCHREALTIME
+	guest_begin
+	trap guest_abandon EXIT
+	configure
+	ip netns list | grep -q "^$netns\b" || test/guest/guest.sh net up $netns
+	inside ip route replace default via $node # the API server wants one; nothing is behind it
+	control_plane
+	PORT=28480 swift_up "$state/swift" $host nsenter "--net=/run/netns/$netns"
+	printf '%s\n' "${swift[@]}" >"$state/swift.env"
+	test/kube/images.sh "$state/images" "$bins"
+	guest_await || exit 1
+	node_up
+	say "up in $(seconds_since "$began") s"
+}
+
+down() {
+	local name
+	for name in node1 snapshot-controller kube-scheduler kube-controller-manager kube-apiserver etcd; do
+		finish $name TERM
+	done
+	[ ! -e "$state/swift" ] || swift_wipe "$state/swift"
+	! ip netns list | grep -q "^$netns\b" || test/guest/guest.sh net down $netns
+	rm -rf "$state"
+}
+
+case ${1:-} in
+up) up ;;
+down) down ;;
+node)
+	case ${2:-} in
+	up) node_up ;;
+	crash) finish node1 KILL ;;
+	*) die "node up, or node crash" ;;
+	esac
+	;;
+env)
+	echo "export KUBECONFIG=$state/admin.kubeconfig; PATH=$bins:\$PATH; kube() { nsenter --net=/run/netns/$netns \"\$@\"; }"
+	;;
+*)
+	sed -n '2,/^set/{/^#/s/^# \?//p}' "$0"
+	exit 2
+	;;
+esac

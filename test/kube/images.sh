@@ -1,0 +1,102 @@
+#!/bin/bash
+# images.sh DIRECTORY PROGRAMS: the container images of the test cluster, as OCI archives,
+# without docker and without a registry. PROGRAMS is what build.sh printed.
+#
+#   swiftblock.test/csi-swiftblock:test   the driver: Debian's packages as the Dockerfile names them, and our binary
+#   swiftblock.test/<sidecar>:test        each CSI sidecar alone
+#   swiftblock.test/busybox:test          what the pods of the tests run; also as swiftblock.test/pause:1
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+images=$(realpath -m "$1")
+programs=$2
+prefix=swiftblock.test
+
+# archive NAME TAG ENTRYPOINT LAYER...: an OCI archive of tar files; ENTRYPOINT is JSON.
+archive() {
+	local name=$1 tag=$2 entrypoint=$3 layer layers=() diffs=() layout
+	shift 3
+	layout=$(mktemp -d -p "$work")
+	mkdir -p "$layout/blobs/sha256"
+	for layer; do
+		cp "$layer" "$layout/blob"
+		diffs+=("\"sha256:$(digest "$layout/blob")\"")
+		layers+=("$(blob "$layout" application/vnd.oci.image.layer.v1.tar)")
+	done
+	cat >"$layout/blob" <<-END
+		{"architecture": "$(dpkg --print-architecture)", "os": "linux",
+		 "config": {"Entrypoint": $entrypoint, "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+		 "rootfs": {"type": "layers", "diff_ids": [$(comma "${diffs[@]}")]}}
+	END
+	local config manifest
+	config=$(blob "$layout" application/vnd.oci.image.config.v1+json)
+	cat >"$layout/blob" <<-END
+		{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+		 "config": $config, "layers": [$(comma "${layers[@]}")]}
+	END
+	manifest=$(blob "$layout" application/vnd.oci.image.manifest.v1+json \
+		", \"annotations\": {\"io.containerd.image.name\": \"$prefix/$name:$tag\"}")
+	echo "{\"schemaVersion\": 2, \"manifests\": [$manifest]}" >"$layout/index.json"
+	echo '{"imageLayoutVersion": "1.0.0"}' >"$layout/oci-layout"
+	tar -C "$layout" -cf "$images/$name.tar.new" oci-layout index.json blobs
+	mv "$images/$name.tar.new" "$images/$name.tar"
+	rm -rf "$layout"
+}
+
+digest() { sha256sum "$1" | cut -d' ' -f1; }
+
+# blob LAYOUT TYPE [MORE] files LAYOUT/blob under its digest and prints its descriptor.
+blob() {
+	local hash size
+	hash=$(digest "$1/blob")
+	size=$(stat -c %s "$1/blob")
+	mv "$1/blob" "$1/blobs/sha256/$hash"
+	echo "{\"mediaType\": \"$2\", \"digest\": \"sha256:$hash\", \"size\": $size${3:-}}"
+}
+
+comma() { local IFS=,; echo "$*"; }
+
+# layer TAR DIRECTORY
+layer() { tar --numeric-owner --owner=0 --group=0 --mtime=@0 --sort=name -C "$2" -cf "$1" .; }
+
+# base prints a root of Debian's packages with the tools that the Dockerfile names.
+base() {
+	local tools file
+	tools=$(sed -n 's/^ARG TOOLS="\(.*\)"/\1/p' Dockerfile)
+	file=$(cache_dir)/kube/base-$(sha256sum <<<"$tools" | cut -c1-16).tar
+	if [ ! -e "$file" ]; then
+		say "a base of Debian's packages"
+		mmdebstrap --variant=essential --include="${tools// /,}" --dpkgopt='path-exclude=/usr/share/doc/*' \
+			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+			bookworm "$work/base.tar" >"$work/log" 2>&1 || die "mmdebstrap failed: $(grep -m1 '^E:' "$work/log")"
+		mv "$work/base.tar" "$file"
+	fi
+	echo "$file"
+}
+
+need_packages mmdebstrap busybox-static
+mkdir -p "$images"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+make -s build
+mkdir -p "$work/driver/usr/local/bin"
+cp bin/csi-swiftblock "$work/driver/usr/local/bin/"
+layer "$work/driver.tar" "$work/driver"
+archive csi-swiftblock test '["/usr/local/bin/csi-swiftblock"]' "$(base)" "$work/driver.tar"
+
+for name in csi-provisioner csi-attacher csi-resizer csi-snapshotter; do
+	mkdir "$work/$name"
+	cp "$programs/$name" "$work/$name/"
+	layer "$work/$name.tar" "$work/$name"
+	archive $name test "[\"/$name\"]" "$work/$name.tar"
+done
+
+mkdir -p "$work"/busybox/{bin,etc,tmp,proc,sys,dev}
+cp /bin/busybox "$work/busybox/bin/"
+for applet in $(busybox --list | grep -vx busybox); do ln -sf busybox "$work/busybox/bin/$applet"; done
+layer "$work/busybox.tar" "$work/busybox"
+archive busybox test null "$work/busybox.tar"
+archive pause 1 '["/bin/sleep", "2147483647"]' "$work/busybox.tar"

@@ -1,0 +1,74 @@
+#!/bin/bash
+# node.sh NAME ADDRESS STATE PROGRAMS: makes a Kubernetes node of the guest that it runs in
+# (cluster.sh starts it there) and stays until the guest ends. STATE and PROGRAMS are
+# directories of the host.
+set -euo pipefail
+name=$1 address=$2 state=$3 programs=$4
+disk=/var/lib/csi-swiftblock # the guest's ext4 disk
+
+# The host's directories, at the same places.
+for directory in "$state" "$programs"; do
+	mkdir -p "$directory"
+	mount -t hostfs -o "$directory" host "$directory"
+done
+log=$state/log/$name
+
+hostname "$name"
+echo "$address $name" >>/etc/hosts
+echo "InitiatorName=iqn.2026-01.dev.swiftblock:$name" >/etc/iscsi/initiatorname.iscsi
+od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >/etc/machine-id
+modprobe -a overlay veth bridge br_netfilter ip_tables iptable_filter iptable_nat iptable_mangle ip6_tables \
+	nf_conntrack xt_conntrack xt_comment xt_mark xt_addrtype xt_nat xt_statistic xt_recent xt_MASQUERADE || true
+sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
+ip route add default via 10.77.0.1
+for tool in iptables ip6tables; do # this kernel has no nf_tables
+	update-alternatives --set $tool /usr/sbin/$tool-legacy >/dev/null
+done
+# kubelet reads the processor's speed, which this kernel does not tell.
+{ sed '/^$/d' /proc/cpuinfo && printf 'cpu MHz\t\t: 2000.000\n'; } >/run/cpuinfo
+mount --bind /run/cpuinfo /proc/cpuinfo
+
+# What a node writes goes to its disk.
+for directory in /var/lib/kubelet /var/lib/containerd /var/lib/cni /var/log/pods /etc/cni/net.d; do
+	mkdir -p "$directory" "$disk/node$directory"
+	mount --bind "$disk/node$directory" "$directory"
+done
+mount --make-rshared /
+
+cat >/run/containerd.toml <<'END'
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "swiftblock.test/pause:1"
+  disable_apparmor = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+END
+cat >/etc/cni/net.d/10-test.conflist <<'END'
+{"cniVersion": "1.0.0", "name": "test", "plugins": [
+	{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.1.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+	{"type": "portmap", "capabilities": {"portMappings": true}}]}
+END
+cat >/run/kubelet.yaml <<'END'
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+cgroupDriver: cgroupfs
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+evictionHard: {memory.available: 100Mi, nodefs.available: "1%"}
+failSwapOn: false
+imageMinimumGCAge: 10000h
+nodeStatusUpdateFrequency: 4s
+resolvConf: ""
+syncFrequency: 10s
+END
+
+containerd -c /run/containerd.toml >>"$log.containerd" 2>&1 &
+until ctr version >/dev/null 2>&1; do sleep 0.1; done
+shopt -s nullglob
+for image in "$state"/images/*.tar; do ctr -n k8s.io images import "$image" >>"$log.images" 2>&1; done
+"$programs/kube-proxy" --kubeconfig "$state/proxy.kubeconfig" --hostname-override "$name" --proxy-mode iptables \
+	--conntrack-max-per-core 0 --conntrack-min 0 >>"$log.proxy" 2>&1 &
+"$programs/kubelet" --config /run/kubelet.yaml --kubeconfig "$state/$name.kubeconfig" \
+	--hostname-override "$name" --node-ip "$address" >>"$log.kubelet" 2>&1
