@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 )
 
 // slow is a runner whose tools end when they are told to.
@@ -19,7 +20,9 @@ func (s slow) Run(ctx context.Context, tool string, _ ...string) ([]byte, error)
 	}
 }
 
-func TestLasting(t *testing.T) {
+func TestLasting(t *testing.T) { synctest.Test(t, testLasting) }
+
+func testLasting(t *testing.T) {
 	tools := slow{make(chan string, 9), make(chan string)}
 	l := NewLasting(tools)
 
@@ -41,6 +44,7 @@ func TestLasting(t *testing.T) {
 		second <- string(out)
 	}()
 	go l.Run(t.Context(), "fsck", "/dev/sdc")
+	synctest.Wait() // the second caller has found the tool that runs
 	<-tools.started
 	tools.end <- "clean"
 	tools.end <- "clean"
