@@ -79,8 +79,9 @@ func (m *machine) reachSecond() *machine {
 		cloud: m.cloud, main: m, controller: m.controller,
 	}
 	second.prepare()
+	// What an administrator installs is durable before anything crashes.
 	keys := m.run("tar -C %s -cz %s | base64 -w 0", m.path("certificates"), second.name)
-	second.run("mkdir -p %[1]s && base64 -d <<<%[2]s | tar -C %[1]s -xz", second.path("certificates"), keys)
+	second.run("mkdir -p %[1]s && base64 -d <<<%[2]s | tar -C %[1]s -xz && sync", second.path("certificates"), keys)
 	return second
 }
 
@@ -90,6 +91,9 @@ func (m *machine) prepare() {
 	m.run("rm -rf %[1]s && mkdir -p %[1]s && dmesg --clear", m.dir)
 	m.t.Cleanup(func() {
 		if m.t.Failed() {
+			if m.agent != "" {
+				m.place = there(m.t, m.agent) // the one after a crash is closed by now
+			}
 			log, _ := m.try("tail -n 20 %s/*.log; dmesg | tail -n 30", m.dir)
 			m.t.Logf("%s:\n%s", m.name, log)
 		}
