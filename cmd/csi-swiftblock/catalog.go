@@ -65,6 +65,16 @@ func (f *catalogFlags) openRecords() (*session, error) {
 	return f.session(nil)
 }
 
+// openVolume is open for what is about one volume, by id or name.
+func (f *catalogFlags) openVolume(ctx context.Context, arg string) (*session, authority.Volume, error) {
+	s, err := f.open()
+	if err != nil {
+		return nil, authority.Volume{}, err
+	}
+	v, err := s.volume(ctx, arg)
+	return s, v, err
+}
+
 // exists keeps a mistyped directory from looking like an empty catalog.
 func (f *catalogFlags) exists() error {
 	if f.authority == inKubernetes {

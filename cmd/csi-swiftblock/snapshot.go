@@ -45,11 +45,7 @@ Swift is uploaded. The same command again finds the first one's snapshot.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: flags.complete(1, volumeIDs),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := flags.open()
-			if err != nil {
-				return err
-			}
-			v, err := s.volume(c.Context(), args[0])
+			s, v, err := flags.openVolume(c.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -31,11 +31,7 @@ left in the journal on the node's disk (csi-swiftblock journal export).`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: flags.complete(1, volumeIDs),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := flags.open()
-			if err != nil {
-				return err
-			}
-			v, err := s.volume(c.Context(), args[0])
+			s, v, err := flags.openVolume(c.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -133,11 +133,7 @@ version in Swift says.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: flags.complete(1, volumeIDs),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := flags.open()
-			if err != nil {
-				return err
-			}
-			v, err := s.volume(c.Context(), args[0])
+			s, v, err := flags.openVolume(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -172,11 +168,7 @@ or when it is attached the next time.`,
 			if err != nil {
 				return err
 			}
-			s, err := flags.open()
-			if err != nil {
-				return err
-			}
-			v, err := s.volume(c.Context(), args[0])
+			s, v, err := flags.openVolume(c.Context(), args[0])
 			if err != nil {
 				return err
 			}

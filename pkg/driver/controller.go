@@ -255,13 +255,18 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: v.Size, NodeExpansionRequired: true}, nil
 }
 
+// volume returns the volume that a request is about.
+func (c *Controller) volume(ctx context.Context, field string) (authority.Volume, error) {
+	id, err := volumeID("volume_id", field)
+	if err != nil {
+		return authority.Volume{}, err
+	}
+	return c.config.Catalog.GetVolume(ctx, id)
+}
+
 // ControllerGetVolume returns one volume and the node it is published to.
 func (c *Controller) ControllerGetVolume(ctx context.Context, r *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
-	id, err := volumeID("volume_id", r.GetVolumeId())
-	if err != nil {
-		return nil, err
-	}
-	v, err := c.config.Catalog.GetVolume(ctx, id)
+	v, err := c.volume(ctx, r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}

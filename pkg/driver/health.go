@@ -97,11 +97,7 @@ const (
 // ControllerGetVolumeHealth tells what is wrong with a volume, as its record and
 // the node that writes it know.
 func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.ControllerGetVolumeHealthRequest) (*csi.ControllerGetVolumeHealthResponse, error) {
-	id, err := volumeID("volume_id", r.GetVolumeId())
-	if err != nil {
-		return nil, err
-	}
-	v, err := c.config.Catalog.GetVolume(ctx, id)
+	v, err := c.volume(ctx, r.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
