@@ -364,6 +364,29 @@ func TestFence(t *testing.T) {
 	r.want(8192, noise(3, 4096))
 }
 
+// A fence that a flipped bit turns into that of another epoch is no answer: no
+// root is published without one.
+func TestFlippedFenceFences(t *testing.T) {
+	r := newRig(t, mib, nil)
+	_, err := r.store.Put(r.ctx, r.container, chunks.FenceName(r.epoch.Number), []byte(r.epoch.String()), swift.PutOptions{})
+	r.must(err)
+	flips := 0
+	r.store.damage = func(name string, body []byte) {
+		if strings.HasPrefix(name, "f/") && flips < 3 {
+			flips++
+			body[len(body)-1] ^= 1
+		}
+	}
+	r.write(0, noise(1, 4096))
+	gen, err := r.Seal(r.ctx, "")
+	r.must(err)
+	_, err = r.Published(r.ctx, gen)
+	wantIs(t, err, ErrFenced)
+	if flips != 3 {
+		t.Errorf("%d of 3 bits were flipped", flips)
+	}
+}
+
 // The watch finds a fence of a volume that publishes nothing.
 func TestFenceIsWatchedFor(t *testing.T) {
 	fenced := make(chan bool, 1)

@@ -3,6 +3,8 @@ package volume
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
@@ -10,9 +12,13 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
+var errBody = errors.New("the body does not have its ETag")
+
 // fencedBy returns the question whether epoch e is fenced, asked of the store
 // (R7). The object's body is the epoch: a fence for another epoch that a
-// rolled-back authority gave the same number is not ours. What cannot be read is.
+// rolled-back authority gave the same number is not ours, so the body is held to its
+// ETag: with a bit flipped on the way it would be for such an epoch. A body that
+// arrived whole and is no epoch is ours.
 func fencedBy(store swift.Store, container string, e ident.Epoch) func(context.Context) (bool, error) {
 	return func(ctx context.Context) (bool, error) {
 		obj, err := store.Get(ctx, container, chunks.FenceName(e.Number), swift.GetOptions{Newest: true})
@@ -21,6 +27,9 @@ func fencedBy(store swift.Store, container string, e ident.Epoch) func(context.C
 		}
 		if err != nil {
 			return false, err
+		}
+		if sum := md5.Sum(obj.Body); hex.EncodeToString(sum[:]) != obj.ETag {
+			return false, damaged(container, obj.Name, errBody)
 		}
 		other, err := ident.ParseEpoch(string(bytes.TrimSpace(obj.Body)))
 		return err != nil || other == e, nil
