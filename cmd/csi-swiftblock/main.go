@@ -69,7 +69,7 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand())
 	c.AddCommand(registerCommand(), probeCommand())
 	c.AddCommand(volumeCommand(), snapshotCommand(), imageCommand(), journalCommand(), nodesCommand())
-	c.AddCommand(checkCommand(), gcCommand())
+	c.AddCommand(checkCommand(), gcCommand(), preflightCommand())
 	c.AddCommand(demoCommand(), swiftServerCommand(), certificatesCommand(), bundleCommand())
 	return c
 }

@@ -80,7 +80,13 @@ func (osFS) CheckDurable(dir string) error {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return fmt.Errorf("statfs %s: %w", dir, err)
 	}
-	switch uint32(s.Type) {
+	return CheckType(dir, s.Type)
+}
+
+// CheckType returns [ErrUnfit] for a directory on a file system of that type, as
+// statfs tells it, if that forgets.
+func CheckType(dir string, magic int64) error {
+	switch uint32(magic) {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		return fmt.Errorf("%s is on tmpfs, which forgets at a reboot; choose a directory on a disk: %w", dir, ErrUnfit)
 	case unix.OVERLAYFS_SUPER_MAGIC:

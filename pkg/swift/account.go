@@ -4,12 +4,16 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // Account is how full an account is.
 type Account struct {
 	Used  int64 // bytes stored, as the cluster last counted them
 	Quota int64 // bytes that may be stored; 0: no limit is known
+	// Date is when the answer was made, by the store's clock to the second; zero if
+	// it does not say.
+	Date time.Time
 }
 
 // Free returns how many bytes there is room for; limited is false if nobody says.
@@ -32,6 +36,7 @@ func (c *Client) Account(ctx context.Context) (account Account, err error) {
 	r := request{op: "head account", method: http.MethodHead}
 	err = c.do(ctx, r, func(a *answer) error {
 		account = Account{Used: count(a, usedHeader), Quota: count(a, quotaHeader)}
+		account.Date, _ = http.ParseTime(a.Header.Get("Date"))
 		return nil
 	})
 	return account, err

@@ -3,6 +3,7 @@ package swift_test
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
@@ -19,6 +20,9 @@ func TestAccount(t *testing.T) {
 	a, err := r.Account(t.Context())
 	if err != nil || a.Used != before.Used+1000 {
 		t.Errorf("%+v, %v; want 1000 bytes more than %+v", a, err, before)
+	}
+	if age := time.Since(a.Date); age.Abs() > time.Minute {
+		t.Errorf("the answer is of %v, %v ago", a.Date, age)
 	}
 	if free, limited := a.Free(); limited {
 		t.Errorf("without a quota there are %d bytes free", free)
