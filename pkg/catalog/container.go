@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -34,7 +34,6 @@ type descriptor struct {
 }
 
 const (
-	descriptorFormat = 1
 	// sizeUnit is the unit of volume sizes, in bytes: the physical block.
 	sizeUnit = 4096
 	// firstDescriptor is its number; each recovery of the volume puts the next one.
@@ -44,7 +43,7 @@ const (
 // describe puts a volume's descriptor: the same bytes each time.
 func (c *Catalog) describe(ctx context.Context, v authority.Volume) error {
 	body, err := json.Marshal(descriptor{
-		Format: descriptorFormat, Volume: v.ID, Name: v.Name, Cluster: c.config.Cluster,
+		Format: jsonFormat, Volume: v.ID, Name: v.Name, Cluster: c.config.Cluster,
 		Size: v.Size, ChunkSize: chunks.Size, BlockSize: sizeUnit,
 		Parameters: v.Parameters, Mutable: v.Mutable, Created: v.Created, Origin: v.Origin,
 	})
@@ -60,30 +59,31 @@ func (c *Catalog) describe(ctx context.Context, v authority.Volume) error {
 
 // described returns the n-th descriptor of a volume, or [swift.ErrNotFound].
 func (c *Catalog) described(ctx context.Context, id ident.Volume, n uint64) (descriptor, error) {
-	var d descriptor
 	container, name := c.container(id), chunks.DescriptorName(n)
-	o, err := c.store.Get(ctx, container, name, swift.GetOptions{Newest: true})
+	body, err := c.read(ctx, container, name)
 	if err != nil {
-		return d, err
+		return descriptor{}, err
 	}
-	if err := json.Unmarshal(o.Body, &d); err != nil || d.Format != descriptorFormat || d.Volume != id {
-		return d, fmt.Errorf("%s/%s is not the descriptor of this volume: %w", container, name, ErrForeign)
+	d, err := decodeDescriptor(body, id)
+	if err != nil {
+		return d, fmt.Errorf("%s/%s is not the descriptor of this volume: %w: %w", container, name, ErrForeign, err)
 	}
 	return d, nil
 }
 
-// putOnce puts an object that has the same bytes whoever puts it; if there is
-// another one already, it returns other.
-func (c *Catalog) putOnce(ctx context.Context, container, name string, body []byte, other error) error {
-	_, err := c.store.Put(ctx, container, name, body, swift.PutOptions{IfNoneMatch: true})
-	if !errors.Is(err, swift.ErrExists) {
-		return err
+// decodeDescriptor reads what describe has written for a volume.
+func decodeDescriptor(body []byte, id ident.Volume) (descriptor, error) {
+	var d descriptor
+	if err := decodeJSON(body, &d); err != nil {
+		return descriptor{}, err
 	}
-	have, err := c.store.Get(ctx, container, name, swift.GetOptions{Newest: true})
-	if err == nil && !bytes.Equal(have.Body, body) {
-		err = fmt.Errorf("%s/%s: %w", container, name, other)
+	switch {
+	case d.Volume != id:
+		return descriptor{}, fmt.Errorf("it is that of volume %.80q", d.Volume)
+	case d.Size < 0 || d.Size > snapshots.MaxSize:
+		return descriptor{}, fmt.Errorf("impossible size %d", d.Size)
 	}
-	return err
+	return d, nil
 }
 
 // checkOwner refuses a container that another cluster owns, or that was recovered

@@ -3,7 +3,6 @@ package catalog
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -146,16 +145,16 @@ func (r *recovery) readSnapshot(ctx context.Context, container string, id ident.
 		return s, nil
 	}
 	at := chunks.TitleName(id)
-	o, err := r.store.Get(ctx, container, at, swift.GetOptions{Newest: true})
+	body, err := r.read(ctx, container, at)
 	if errors.Is(err, swift.ErrNotFound) {
 		return s, nil
 	}
 	if err != nil {
 		return s, err
 	}
-	var t title
-	if err := json.Unmarshal(o.Body, &t); err != nil || t.Format != descriptorFormat || t.Snapshot != id {
-		return s, fmt.Errorf("%s/%s is not the name of this snapshot: %w", container, at, ErrForeign)
+	t, err := decodeTitle(body, id)
+	if err != nil {
+		return s, fmt.Errorf("%s/%s is not the name of this snapshot: %w: %w", container, at, ErrForeign, err)
 	}
 	s.State, s.Name, s.Created = authority.Ready, t.Name, t.Created
 	return s, nil

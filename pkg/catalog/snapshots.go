@@ -103,11 +103,23 @@ type title struct {
 
 // title puts the name of a snapshot: the same bytes each time.
 func (c *Catalog) title(ctx context.Context, s authority.Snapshot) error {
-	body, err := json.Marshal(title{Format: descriptorFormat, Snapshot: s.ID, Name: s.Name, Created: s.Created})
+	body, err := json.Marshal(title{Format: jsonFormat, Snapshot: s.ID, Name: s.Name, Created: s.Created})
 	if err != nil {
 		return err
 	}
 	return c.putOnce(ctx, s.Container, chunks.TitleName(s.ID), body, ErrForeign)
+}
+
+// decodeTitle reads what title has written for a snapshot.
+func decodeTitle(body []byte, id ident.Snapshot) (title, error) {
+	var t title
+	if err := decodeJSON(body, &t); err != nil {
+		return title{}, err
+	}
+	if t.Snapshot != id {
+		return title{}, fmt.Errorf("it is that of snapshot %.80q", t.Snapshot)
+	}
+	return t, nil
 }
 
 // eraseSnapshot removes the objects of a deleted snapshot.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,14 +93,22 @@ func (c *Catalog) epochNumbers(ctx context.Context, container string) ([]uint64,
 
 // givenOut returns the epoch that was given out under a number, zero if none was.
 func (c *Catalog) givenOut(ctx context.Context, container string, n uint64) (ident.Epoch, error) {
-	o, err := c.store.Get(ctx, container, chunks.EpochName(n), swift.GetOptions{Newest: true})
+	name := chunks.EpochName(n)
+	body, err := c.read(ctx, container, name)
 	if errors.Is(err, swift.ErrNotFound) {
 		return ident.Epoch{}, nil
 	}
 	if err != nil {
 		return ident.Epoch{}, err
 	}
-	return ident.ParseEpoch(string(o.Body))
+	e, err := ident.ParseEpoch(string(body))
+	if err == nil && e.Number != n {
+		err = fmt.Errorf("it is that of epoch %d", e.Number)
+	}
+	if err != nil {
+		return ident.Epoch{}, fmt.Errorf("%s/%s: %w: %w", container, name, chunks.ErrDamaged, err)
+	}
+	return e, nil
 }
 
 // followRoots moves to the newest root: of the last epoch that has any, that of the

@@ -19,6 +19,9 @@ package swift
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
 	"time"
 )
 
@@ -110,4 +113,17 @@ type Object struct {
 	Info
 	Off  int64  // where Body starts in the object
 	Body []byte // may share memory with GetOptions.Buf
+}
+
+// ErrBody is a body that is not what the store has taken.
+var ErrBody = errors.New("the body does not have its ETag")
+
+// Verify returns [ErrBody] unless Body is the whole object, byte for byte as the
+// store has taken it. Nothing else notices a bit that flipped on the way, in an
+// object without a checksum of its own.
+func (o Object) Verify() error {
+	if sum := md5.Sum(o.Body); hex.EncodeToString(sum[:]) != o.ETag {
+		return ErrBody
+	}
+	return nil
 }

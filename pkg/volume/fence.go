@@ -3,16 +3,12 @@ package volume
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
-
-var errBody = errors.New("the body does not have its ETag")
 
 // fencedBy returns the question whether epoch e is fenced, asked of the store
 // (R7). The object's body is the epoch: a fence for another epoch that a
@@ -28,8 +24,8 @@ func fencedBy(store swift.Store, container string, e ident.Epoch) func(context.C
 		if err != nil {
 			return false, err
 		}
-		if sum := md5.Sum(obj.Body); hex.EncodeToString(sum[:]) != obj.ETag {
-			return false, damaged(container, obj.Name, errBody)
+		if err := obj.Verify(); err != nil {
+			return false, damaged(container, obj.Name, err)
 		}
 		other, err := ident.ParseEpoch(string(bytes.TrimSpace(obj.Body)))
 		return err != nil || other == e, nil
