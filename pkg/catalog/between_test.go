@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -15,7 +16,9 @@ import (
 // (reads count) of what another one is doing. Whatever is visible then is whole,
 // what was answered with success is there, and in the end nothing is left over.
 func TestTwoControllers(t *testing.T) {
-	for name, p := range pairs {
+	all := maps.Clone(pairs)
+	maps.Copy(all, pairsOfUse)
+	for name, p := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
@@ -16,7 +17,9 @@ import (
 // in another controller: it ends as if nothing had happened, and in the end
 // nothing is left over.
 func TestContinuesAfterEveryStep(t *testing.T) {
-	for name, s := range scenarios {
+	all := maps.Clone(scenarios)
+	maps.Copy(all, scenariosOfUse)
+	for name, s := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)

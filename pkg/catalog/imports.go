@@ -36,8 +36,8 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 		return Import{}, fmt.Errorf("%w: an import has a size and no source", ErrInvalid)
 	}
 	v, err := c.plan(ctx, spec, authority.Importing)
-	if err == nil && v.State == authority.Ready {
-		err = fmt.Errorf("%w: volume %s is complete", ErrConflict, v.ID)
+	if err == nil {
+		err = incomplete(v)
 	}
 	if err != nil {
 		return Import{}, err
@@ -46,6 +46,9 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 		return Import{}, err
 	}
 	v, err = c.changeNew(ctx, v, func(v *authority.Volume) error {
+		if err := incomplete(*v); err != nil {
+			return err // another call of that name was faster
+		}
 		if v.Opening.Open {
 			return errKeep
 		}
@@ -60,6 +63,14 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 		return Import{}, err
 	}
 	return Import{Volume: v.ID, Container: v.Container, Size: v.Size, Epoch: epoch}, nil
+}
+
+// incomplete refuses to import into a volume that is in use by now.
+func incomplete(v authority.Volume) error {
+	if v.State != authority.Importing {
+		return fmt.Errorf("%w: volume %s is complete", ErrConflict, v.ID)
+	}
+	return nil
 }
 
 // CompleteImport makes the volume visible, with the given root as its head; nil
