@@ -28,7 +28,9 @@ func (m *model) disaster() {
 			m.t.Fatalf("recover: %v", err)
 		}
 	}
+	m.pending = slices.DeleteFunc(m.pending, func(p *pending) bool { return p.mortal })
 	found := m.recover()
+	m.abortImports() // nobody goes on with them
 	m.removeIncomplete(found)
 	for _, f := range found {
 		if f.Outcome == catalog.Missing {
@@ -101,13 +103,21 @@ func (m *model) reconnect(name string, v *thing) {
 	if v.export != nil && got.Opening.Open && got.Opening.Journal == v.export.journal {
 		return
 	}
-	if v.export != nil && m.random.IntN(2) == 0 {
-		m.say("  the fenced node of %s writes", name)
-		m.check(v.export.write(m.ctx, uint64(m.random.IntN(4)), fmt.Sprintf("zombie %d", m.random.Uint32())))
-		v.haunted, v.zombie = true, maps.Clone(v.export.content)
+	if v.export != nil {
+		m.haunt(name, v, v.export)
 	}
 	v.export = nil
 	m.check(m.Abandon(m.ctx, ident.Volume(v.id)))
+}
+
+// haunt lets a node that was fenced write once more, or not.
+func (m *model) haunt(name string, v *thing, e *export) {
+	if m.random.IntN(2) == 0 {
+		return
+	}
+	m.say("  the fenced node of %s writes", name)
+	m.check(e.write(m.ctx, uint64(m.random.IntN(4)), fmt.Sprintf("zombie %d", m.random.Uint32())))
+	v.haunted, v.zombie = true, maps.Clone(e.content)
 }
 
 // exorcise gives each volume that a fenced node has written to a later epoch: until

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/cryptotest"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority/authoritytest"
@@ -26,25 +27,54 @@ var (
 	modelSteps = flag.Int("model.steps", 80, "steps of each run")
 )
 
-// TestModel creates, writes, snapshots, clones, abandons and deletes at random,
-// and collects without a grace in between, with controllers that die in any step
-// and whose calls another one repeats much later or never, over listings that are
-// stale and have rows resurrected. The authority is lost, or an old copy of it put
-// back, and recovered, while nodes that were fenced go on writing. Whatever is visible holds what it should at
-// any time; nothing that is not needed stays, and when all is deleted nothing is
-// left.
+// TestModel creates, imports, writes, snapshots, clones, abandons and deletes at
+// random, and collects in between, without a grace or with one that volumes stay
+// attached for many times and imports take longer than. Controllers die in any step,
+// and another one repeats their calls much later or never; listings are stale and have
+// rows resurrected. Nodes are lost, write on when they were fenced, or come back
+// without their journals. The authority is lost, or an old copy of it put back, and
+// recovered. Whatever is visible holds what it should at any time; nothing that is not
+// needed stays, and when all is deleted nothing is left.
+//
+// Clock, dates of objects and identities follow from the seed: -model.seed replays.
 func TestModel(t *testing.T) {
 	for _, seed := range modelSeeds(*modelRuns) {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			cryptotest.SetGlobalRandom(t, seed) // object ids decide the order of listings
-			store := swifttest.Faulty(swifttest.NewStore(t), seed, swifttest.Faults{LateRow: 0.1, GhostRow: 0.3, Absent: 0.1, Stale: 0.1})
-			m := newModel(newWorldOn(t, store), seed)
-			for range *modelSteps {
-				m.step()
-			}
-			store.SetFaults(swifttest.Faults{})
-			m.end()
-		})
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { runModel(t, seed, *modelSteps) })
+	}
+}
+
+// runModel runs a seed, and returns what has changed in the store on the way.
+func runModel(t *testing.T, seed uint64, steps int) (changes []swifttest.Call) {
+	cryptotest.SetGlobalRandom(t, seed) // object ids decide the order of listings
+	count := swifttest.Count(swifttest.NewStore(t))
+	dates := &datedStore{Store: count}
+	store := swifttest.Faulty(dates, seed, swifttest.Faults{LateRow: 0.1, GhostRow: 0.3, Absent: 0.1, Stale: 0.1})
+	m := newModel(newWorldOn(t, store), dates, seed)
+	for range steps {
+		m.step()
+	}
+	store.SetFaults(swifttest.Faults{})
+	m.end()
+	return slices.DeleteFunc(count.Calls(), func(c swifttest.Call) bool {
+		return c.Op == "get" || c.Op == "head" || c.Op == "list" || c.Op == "list containers"
+	})
+}
+
+// TestModelReplays: a seed is worth printing if it shows the same again.
+func TestModelReplays(t *testing.T) {
+	seed := modelSeeds(1)[0]
+	t.Logf("seed %d", seed)
+	var runs [2][]swifttest.Call
+	for i := range runs {
+		t.Run(fmt.Sprint(i), func(t *testing.T) { runs[i] = runModel(t, seed, 40) })
+	}
+	for i := range min(len(runs[0]), len(runs[1])) {
+		if runs[0][i] != runs[1][i] {
+			t.Fatalf("change %d of the store was %+v, then %+v", i, runs[0][i], runs[1][i])
+		}
+	}
+	if len(runs[0]) != len(runs[1]) {
+		t.Fatalf("%d changes, then %d", len(runs[0]), len(runs[1]))
 	}
 }
 
@@ -68,17 +98,29 @@ func modelSeeds(n int) []uint64 {
 // TestModelOnRealSwift runs the model once where a real Swift is at hand.
 func TestModelOnRealSwift(t *testing.T) {
 	seed := modelSeeds(1)[0]
-	w := newWorldOn(t, swifttest.NewRealStore(t))
+	dates := &datedStore{Store: swifttest.NewRealStore(t)}
 	t.Logf("seed %d", seed)
-	m := newModel(w, seed)
+	m := newModel(newWorldOn(t, dates), dates, seed)
 	for range *modelSteps {
 		m.step()
 	}
 	m.end()
 }
 
-func newModel(w *world, seed uint64) *model {
-	m := &model{world: w, random: rand.New(rand.NewPCG(seed, 0)), volumes: map[string]*thing{}, snapshots: map[string]*thing{}}
+// newModel makes the model of a world whose store dates its objects by dates.
+func newModel(w *world, dates *datedStore, seed uint64) *model {
+	m := &model{
+		world: w, random: rand.New(rand.NewPCG(seed, 0)),
+		volumes: map[string]*thing{}, snapshots: map[string]*thing{}, imports: map[string]*importing{},
+	}
+	clock := &ticking{at: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	w.clock, m.pass = clock.now, clock.pass
+	dates.now = func() time.Time { return w.clock() }
+	if m.random.IntN(2) == 0 {
+		w.grace = time.Minute
+	}
+	m.say("grace %v", w.grace)
+	w.Catalog = w.controller(w.authority, w.store)
 	w.t.Cleanup(func() {
 		if w.t.Failed() { // how it got there
 			w.t.Log(strings.Join(m.log, "\n"))
@@ -97,7 +139,9 @@ type model struct {
 	names     int
 	volumes   map[string]*thing // by name, as all visible ones
 	snapshots map[string]*thing
+	imports   map[string]*importing
 	pending   []*pending
+	pass      func(time.Duration)   // lets time go by
 	copy      *authoritytest.Memory // an old one of the authority; nil: none
 	log       []string
 }
@@ -119,6 +163,8 @@ type pending struct {
 	// pending: each content since the first try is a right answer.
 	source *thing
 	holds  []content
+	// mortal: it is given up when the authority is lost.
+	mortal bool
 }
 
 func (m *model) say(format string, args ...any) {
@@ -161,7 +207,8 @@ func (m *model) call(p *pending) {
 func (m *model) step() {
 	name, v := pick(m, m.volumes)
 	snapName, s := pick(m, m.snapshots)
-	switch op := m.random.IntN(20); {
+	m.pass(time.Duration(m.random.IntN(20)) * time.Second)
+	switch op := m.random.IntN(25); {
 	case v == nil || op == 0:
 		name := m.name("volume")
 		m.say("create %s", name)
@@ -183,11 +230,7 @@ func (m *model) step() {
 		m.detach(v.export)
 		v.export = nil
 	case op == 10 && v.export != nil:
-		m.say("lose the node of %s", name)
-		m.nodes.setDown(v.export.node, true)
-		m.check(m.Abandon(m.ctx, ident.Volume(v.id)))
-		m.nodes.setDown(v.export.node, false)
-		v.export = nil
+		m.lose(name, v)
 	case op == 11 && v.export == nil:
 		m.say("delete %s", name)
 		delete(m.volumes, name)
@@ -221,6 +264,14 @@ func (m *model) step() {
 	case op == 19:
 		m.say("copy the authority")
 		m.copy = m.authority.(*authoritytest.Memory).Copy()
+	case op == 20:
+		m.beginImport()
+	case op == 21 || op == 22:
+		m.importMore()
+	case op == 23:
+		m.endImport()
+	case op == 24 && v.export != nil:
+		m.reimage(v.export.node)
 	case op >= 15 && len(m.pending) > 0:
 		i := m.random.IntN(len(m.pending))
 		p := m.pending[i]
@@ -377,6 +428,7 @@ func (m *model) end() {
 		m.say("repeat a call that died")
 		p.done(p.repeat(m.Catalog))
 	}
+	m.abortImports()
 	m.verify()
 	m.sweep()
 	m.verify()
