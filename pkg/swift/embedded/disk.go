@@ -35,6 +35,8 @@ type disk struct {
 	root   string
 	noSync bool
 	lock   *os.File // flocked while the store is open
+	seed   maphash.Seed
+	making [64]sync.Mutex // by hash of a container's name: held from check to index
 
 	mu         sync.RWMutex
 	containers map[string]*container
@@ -54,7 +56,7 @@ type container struct {
 
 // openDisk takes the directory for this process and reads what is there.
 func openDisk(root string, noSync bool) (*disk, error) {
-	d := &disk{root: root, noSync: noSync, containers: map[string]*container{}}
+	d := &disk{root: root, noSync: noSync, seed: maphash.MakeSeed(), containers: map[string]*container{}}
 	for _, dir := range []string{d.containersDir(), d.asideDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -157,9 +159,9 @@ func (d *disk) container(name string) (*container, error) {
 
 // createContainer reports whether it made the container.
 func (d *disk) createContainer(name string) (bool, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.containers[name] != nil {
+	unlock := lockOf(&d.making, d.seed, name)
+	defer unlock()
+	if _, err := d.container(name); err == nil {
 		return false, nil
 	}
 	aside, err := os.MkdirTemp(d.asideDir(), "container")
@@ -173,33 +175,40 @@ func (d *disk) createContainer(name string) (bool, error) {
 	if err := d.rename(aside, dir, d.containersDir()); err != nil {
 		return false, err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.containers[name] = newContainer(name, dir)
 	return true, nil
 }
 
 // deleteContainer removes an empty container.
 func (d *disk) deleteContainer(name string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	c := d.containers[name]
-	if c == nil {
-		return errNoContainer
+	unlock := lockOf(&d.making, d.seed, name)
+	defer unlock()
+	c, err := d.container(name)
+	if err != nil {
+		return err
 	}
 	for i := range c.commits { // none is about to add an object
 		c.commits[i].Lock()
 		defer c.commits[i].Unlock()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.names) > 0 {
+	c.mu.RLock()
+	empty := len(c.names) == 0 // and stays so
+	c.mu.RUnlock()
+	if !empty {
 		return errNotEmpty
 	}
 	aside := filepath.Join(d.asideDir(), fileName(name))
 	if err := d.rename(c.dir, aside, d.containersDir()); err != nil {
 		return err
 	}
+	c.mu.Lock()
 	c.gone = true
+	c.mu.Unlock()
+	d.mu.Lock()
 	delete(d.containers, name)
+	d.mu.Unlock()
 	return os.RemoveAll(aside)
 }
 
@@ -244,7 +253,7 @@ func (d *disk) put(c *container, name string, body io.Reader, etag string, ifNon
 // and the index are one step: of racing creators exactly one wins, which is more
 // than real Swift promises.
 func (d *disk) commit(c *container, m meta, aside string, ifNoneMatch bool) error {
-	unlock := c.lockName(m.name)
+	unlock := lockOf(&c.commits, c.seed, m.name)
 	defer unlock()
 	if err := c.mayPut(m.name, ifNoneMatch); err != nil {
 		return err
@@ -261,8 +270,9 @@ func (d *disk) commit(c *container, m meta, aside string, ifNoneMatch bool) erro
 	return nil
 }
 
-func (c *container) lockName(name string) (unlock func()) {
-	mu := &c.commits[maphash.String(c.seed, name)%uint64(len(c.commits))]
+// lockOf takes the lock of a name among those that all names share.
+func lockOf(locks *[64]sync.Mutex, seed maphash.Seed, name string) (unlock func()) {
+	mu := &locks[maphash.String(seed, name)%uint64(len(locks))]
 	mu.Lock()
 	return mu.Unlock
 }
@@ -309,7 +319,7 @@ func (c *container) open(name string) (*os.File, meta, error) {
 
 // delete removes an object.
 func (d *disk) delete(c *container, name string) error {
-	unlock := c.lockName(name)
+	unlock := lockOf(&c.commits, c.seed, name)
 	defer unlock()
 	if _, err := c.head(name); err != nil {
 		return err
