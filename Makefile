@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full kube e2e-kube mutants bench-engine bench-target fuzz swift-up swift-down clean distclean need-go soak
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full kube e2e-kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ e2e-kube: need-go ## what users do, on a real Kubernetes with our chart
 
 bench-engine: need-go ## the block engine against its peers (ARGS="-quick -force")
 	go run ./test/bench/engine $(ARGS)
+
+bench-catalog: build ## the catalog and the administrator's commands against fsync and curl (ARGS="-quick -force")
+	go run ./test/bench/catalog $(ARGS)
 
 bench-target: need-go ## our iSCSI target against tgt (ARGS="-quick -force")
 	go run ./test/bench/target $(ARGS)

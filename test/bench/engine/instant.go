@@ -15,23 +15,24 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 	"github.com/swiftblock/csi-swiftblock/test/bench/report"
+	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
 // distant is the store on which requests take a realistic time.
-func (b *bench) distant() *store {
-	if b.main.name == "embedded" {
-		return b.slow
+func (b *bench) distant() *rig.Store {
+	if b.Main.Name == "embedded" {
+		return b.Slow
 	}
-	return b.main
+	return b.Main
 }
 
 // emptySnapshots measures a snapshot of a populated volume that has not changed
 // since, in times of a PUT, and whether a large volume costs more.
 func emptySnapshots(b *bench) error {
-	s, large := b.distant(), pick[int64](b, 16*tib, tib)
+	s, large := b.distant(), rig.Pick[int64](b.Bench, 16*tib, tib)
 	var volumes [2]*opened
 	for i, size := range []int64{large, gib} {
-		root, err := populatedNew(b.ctx, s, size, nil)
+		root, err := rig.PopulatedNew(b.Ctx, s, size, nil)
 		if err != nil {
 			return err
 		}
@@ -41,52 +42,46 @@ func emptySnapshots(b *bench) error {
 		defer volumes[i].end()
 	}
 	snapshot := func(v *opened) (float64, error) {
-		return seconds(func() error {
-			gen, err := v.Seal(b.ctx, ident.NewSnapshot())
+		return rig.Seconds(func() error {
+			gen, err := v.Seal(b.Ctx, ident.NewSnapshot())
 			if err != nil {
 				return err
 			}
-			_, err = v.Published(b.ctx, gen)
+			_, err = v.Published(b.Ctx, gen)
 			return err
 		})
 	}
-	container, err := s.container(b.ctx)
+	container, err := s.Container(b.Ctx)
 	if err != nil {
 		return err
 	}
-	body, n := noise(4, 16*kib), 0
-	puts, err := b.take(func() (float64, error) {
+	body, n := rig.Noise(4, 16*kib), 0
+	puts, err := rig.Take(func() (float64, error) {
 		n++
-		return seconds(func() error {
-			_, err := s.Put(b.ctx, container, fmt.Sprint("put", n), body, swift.PutOptions{IfNoneMatch: true})
+		return rig.Seconds(func() error {
+			_, err := s.Put(b.Ctx, container, fmt.Sprint("put", n), body, swift.PutOptions{IfNoneMatch: true})
 			return err
 		})
 	})
 	if err != nil {
 		return err
 	}
-	ours, small, err := turns(9, func() (float64, error) { return snapshot(volumes[0]) }, func() (float64, error) { return snapshot(volumes[1]) })
+	ours, small, err := rig.Turns(9, func() (float64, error) { return snapshot(volumes[0]) }, func() (float64, error) { return snapshot(volumes[1]) })
 	if err != nil {
 		return err
 	}
 	what := fmt.Sprintf("empty snapshot of a populated volume of %d GiB", large/gib)
-	b.compare(what+", "+s.name, "ms", ours.times(1e3), "one PUT", puts.times(1e3), ratioAtMost(3))
-	b.compare(what, "ms", ours.times(1e3), "of 1 GiB", small.times(1e3), ratioAtMost(1.2))
+	b.Compare(what+", "+s.Name, "ms", ours.Times(1e3), "one PUT", puts.Times(1e3), report.RatioAtMost(3))
+	b.Compare(what, "ms", ours.Times(1e3), "of 1 GiB", small.Times(1e3), report.RatioAtMost(1.2))
 	return nil
-}
-
-// take measures nine times, after once that does not count.
-func (b *bench) take(f func() (float64, error)) (r rounds, err error) {
-	r, _, err = turns(9, f, func() (float64, error) { return 0, nil })
-	return r, err
 }
 
 // clones counts the requests that a clone of a snapshot of 1 TiB makes until it
 // is open, and the bytes of data among them.
 func clones(b *bench) error {
-	s := b.main
+	s := b.Main
 	counter := swifttest.Count(s)
-	records, err := authority.OpenFile(b.path("authority"))
+	records, err := authority.OpenFile(b.Path("authority"))
 	if err != nil {
 		return err
 	}
@@ -94,14 +89,14 @@ func clones(b *bench) error {
 	c := catalog.New(catalog.Config{Authority: records, Store: counter, Prefix: prefix, Cluster: "bench"})
 	const node, size = "node", tib
 	confirm := func(v authority.Volume, journal string) (catalog.Opening, error) {
-		s.containers = append(s.containers, prefix+string(v.ID))
-		if _, err := c.Publish(b.ctx, v.ID, node, catalog.Write); err != nil {
+		s.Remove(prefix + string(v.ID))
+		if _, err := c.Publish(b.Ctx, v.ID, node, catalog.Write); err != nil {
 			return catalog.Opening{}, err
 		}
-		return c.Confirm(b.ctx, catalog.Confirmation{Volume: v.ID, Node: node, Journal: journal})
+		return c.Confirm(b.Ctx, catalog.Confirmation{Volume: v.ID, Node: node, Journal: journal})
 	}
 
-	source, err := c.CreateVolume(b.ctx, catalog.VolumeSpec{Name: "source", Required: size})
+	source, err := c.CreateVolume(b.Ctx, catalog.VolumeSpec{Name: "source", Required: size})
 	if err != nil {
 		return err
 	}
@@ -109,24 +104,24 @@ func clones(b *bench) error {
 	if err != nil {
 		return err
 	}
-	root, err := populated(b.ctx, s, size, snapshots.Origin{Container: o.Container, Epoch: o.Epoch, Open: ident.NewOpen()}, nil)
+	root, err := rig.Populated(b.Ctx, s, size, snapshots.Origin{Container: o.Container, Epoch: o.Epoch, Open: ident.NewOpen()}, nil)
 	if err != nil {
 		return err
 	}
 	closed := &authority.Root{Container: root.Container, Epoch: root.Ref.Epoch, Generation: root.Ref.Gen, Hash: authority.Hash(root.Ref.Hash)}
-	if err := c.Closed(b.ctx, catalog.Report{Volume: source.ID, Node: node, Journal: "one", Root: closed}); err != nil {
+	if err := c.Closed(b.Ctx, catalog.Report{Volume: source.ID, Node: node, Journal: "one", Root: closed}); err != nil {
 		return err
 	}
-	if err := c.Unpublish(b.ctx, source.ID, node); err != nil {
+	if err := c.Unpublish(b.Ctx, source.ID, node); err != nil {
 		return err
 	}
-	snapshot, err := c.CreateSnapshot(b.ctx, "snapshot", source.ID)
+	snapshot, err := c.CreateSnapshot(b.Ctx, "snapshot", source.ID)
 	if err != nil {
 		return err
 	}
 
 	counter.Reset()
-	clone, err := c.CreateVolume(b.ctx, catalog.VolumeSpec{Name: "clone", Source: &authority.Origin{Snapshot: snapshot.ID}})
+	clone, err := c.CreateVolume(b.Ctx, catalog.VolumeSpec{Name: "clone", Source: &authority.Origin{Snapshot: snapshot.ID}})
 	if err != nil {
 		return err
 	}
@@ -147,25 +142,25 @@ func clones(b *bench) error {
 			data += float64(call.Bytes)
 		}
 	}
-	b.count(fmt.Sprintf("clone of 1 TiB with one ancestor, until it is open (%s)", strings.Join(names, ", ")), "PUTs", atMost(4+1), float64(len(names)))
-	b.count("the same: data", "B", report.Goal{Zero: true}, data)
+	b.Count(fmt.Sprintf("clone of 1 TiB with one ancestor, until it is open (%s)", strings.Join(names, ", ")), "PUTs", report.AtMost(4+1), float64(len(names)))
+	b.Count("the same: data", "B", report.Goal{Zero: true}, data)
 	return nil
 }
 
 // restores measures the time from a root's name to the first data of a volume
 // that nobody has read yet, in times of the GET of one slot.
 func restores(b *bench) error {
-	s, large := b.distant(), pick[int64](b, 16*tib, tib)
-	content := noise(5, chunks.Size)
+	s, large := b.distant(), rig.Pick[int64](b.Bench, 16*tib, tib)
+	content := rig.Noise(5, chunks.Size)
 	counter := swifttest.Count(s)
 	var roots [2]*snapshots.Root
 	var data snapshots.Location // of the chunk that is read of the large one
 	for i, size := range []int64{gib, large} {
-		o, err := newOrigin(b.ctx, s)
+		o, err := rig.NewOrigin(b.Ctx, s)
 		if err != nil {
 			return err
 		}
-		if roots[1-i], err = populated(b.ctx, s, size, o, content, middle(size)); err != nil {
+		if roots[1-i], err = rig.Populated(b.Ctx, s, size, o, content, middle(size)); err != nil {
 			return err
 		}
 		data = snapshots.ChunkRef{Origin: o, Gen: 1}.Location(middle(size))
@@ -177,14 +172,14 @@ func restores(b *bench) error {
 		if err != nil {
 			return 0, err
 		}
-		container, err := s.container(b.ctx)
+		container, err := s.Container(b.Ctx)
 		if err != nil {
 			return 0, errors.Join(err, j.Destroy())
 		}
 		counter.Reset()
 		p := make([]byte, block)
 		start := time.Now()
-		again, err := snapshots.LoadRoot(b.ctx, counter, root.Container, root.Ref)
+		again, err := snapshots.LoadRoot(b.Ctx, counter, root.Container, root.Ref)
 		if err != nil {
 			return 0, errors.Join(err, j.Destroy())
 		}
@@ -192,7 +187,7 @@ func restores(b *bench) error {
 		if err != nil {
 			return 0, errors.Join(err, j.Destroy())
 		}
-		err = v.ReadAt(b.ctx, p, int64(middle(size))*chunks.Size)
+		err = v.ReadAt(b.Ctx, p, int64(middle(size))*chunks.Size)
 		elapsed = time.Since(start).Seconds()
 		if err == nil && !bytes.Equal(p, content[:block]) {
 			err = errors.New("other data")
@@ -200,9 +195,9 @@ func restores(b *bench) error {
 		gets, _ = counter.Total("get")
 		return elapsed, errors.Join(err, v.end())
 	}
-	one, err := b.take(func() (float64, error) {
-		return seconds(func() error {
-			_, err := s.Get(b.ctx, data.Container, data.Name, swift.GetOptions{Len: chunks.SlotSize})
+	one, err := rig.Take(func() (float64, error) {
+		return rig.Seconds(func() error {
+			_, err := s.Get(b.Ctx, data.Container, data.Name, swift.GetOptions{Len: chunks.SlotSize})
 			return err
 		})
 	})
@@ -210,7 +205,7 @@ func restores(b *bench) error {
 		return err
 	}
 	var largeGets int
-	ours, small, err := turns(9, func() (float64, error) {
+	ours, small, err := rig.Turns(9, func() (float64, error) {
 		t, err := first(roots[0])
 		largeGets = gets
 		return t, err
@@ -219,8 +214,8 @@ func restores(b *bench) error {
 		return err
 	}
 	what := fmt.Sprintf("first byte after a restore of %d GiB", large/gib)
-	b.compare(fmt.Sprintf("%s, %d GETs, %s", what, largeGets, s.name), "ms", ours.times(1e3), "one GET of 512 KiB", one.times(1e3), ratioAtMost(6))
-	b.compare(what, "ms", ours.times(1e3), fmt.Sprintf("of 1 GiB, %d GETs", gets), small.times(1e3), ratioAtMost(1.2))
+	b.Compare(fmt.Sprintf("%s, %d GETs, %s", what, largeGets, s.Name), "ms", ours.Times(1e3), "one GET of 512 KiB", one.Times(1e3), report.RatioAtMost(6))
+	b.Compare(what, "ms", ours.Times(1e3), fmt.Sprintf("of 1 GiB, %d GETs", gets), small.Times(1e3), report.RatioAtMost(1.2))
 	return nil
 }
 

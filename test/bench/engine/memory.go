@@ -13,6 +13,8 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
+	"github.com/swiftblock/csi-swiftblock/test/bench/report"
+	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
 // attachment is what the child attaches.
@@ -26,14 +28,14 @@ type attachment struct {
 // tableMemory measures, in processes that do nothing else, what a populated and
 // attached volume takes after one read in each page of its table.
 func tableMemory(b *bench) error {
-	size := pick[int64](b, 4*tib, 128*gib)
+	size := rig.Pick[int64](b.Bench, 4*tib, 128*gib)
 	var touched []uint64
 	for chunk := uint64(0); chunk < uint64(size/chunks.Size); chunk += snapshots.PageChunks {
 		touched = append(touched, chunk)
 	}
 	content := make([]byte, chunks.Size) // little of it, so that what is cached is not counted
-	copy(content, noise(6, block))
-	root, err := populatedNew(b.ctx, b.main, size, content, touched...)
+	copy(content, rig.Noise(6, block))
+	root, err := rig.PopulatedNew(b.Ctx, b.Main, size, content, touched...)
 	if err != nil {
 		return err
 	}
@@ -41,16 +43,16 @@ func tableMemory(b *bench) error {
 	if err != nil {
 		return err
 	}
-	ours, err := b.take(func() (float64, error) {
-		dir := b.path("attached")
+	ours, err := rig.Take(func() (float64, error) {
+		dir := b.Path("attached")
 		if err := os.Mkdir(dir, 0o777); err != nil {
 			return 0, err
 		}
-		text, err := json.Marshal(attachment{b.main.cred, root.Container, root.Ref, dir})
+		text, err := json.Marshal(attachment{b.Main.Cred, root.Container, root.Ref, dir})
 		if err != nil {
 			return 0, err
 		}
-		cmd := exec.CommandContext(b.ctx, program, "-child")
+		cmd := exec.CommandContext(b.Ctx, program, "-child")
 		cmd.Stdin, cmd.Stderr = bytes.NewReader(text), os.Stderr
 		out, err := cmd.Output()
 		if err != nil {
@@ -63,7 +65,7 @@ func tableMemory(b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.count(fmt.Sprintf("resident memory for each attached, populated TiB, of %d GiB, one read in each page", size/gib), "MiB", atMost(16), ours...)
+	b.Count(fmt.Sprintf("resident memory for each attached, populated TiB, of %d GiB, one read in each page", size/gib), "MiB", report.AtMost(16), ours...)
 	return nil
 }
 
@@ -82,7 +84,7 @@ func attachChild(ctx context.Context) error {
 	if err := client.Check(ctx); err != nil {
 		return err
 	}
-	b := &bench{ctx: ctx, dir: a.Dir, options: options{quick: true}}
+	b := &bench{rig.Scratch(ctx, a.Dir)}
 	before, err := resident()
 	if err != nil {
 		return err

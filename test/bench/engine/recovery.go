@@ -12,14 +12,16 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/test/bench/report"
+	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
 // recovery dirties every second block of a volume, in random order, and measures
 // the journal's map, and its recovery against reading as many bytes of the same
 // files past the page cache.
 func recovery(b *bench) (err error) {
-	dirty := pick[int64](b, gib, 64*mib)
-	config := delta.Config{Dir: b.path("journal"), Quota: max(3*dirty, 512*mib), AllowAnyFS: b.options.quick}
+	dirty := rig.Pick[int64](b.Bench, gib, 64*mib)
+	config := delta.Config{Dir: b.Path("journal"), Quota: max(3*dirty, 512*mib), AllowAnyFS: b.Quick}
 	id := delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
 	j, err := delta.Create(config, id, delta.State{Size: 2 * dirty})
 	if err != nil {
@@ -27,11 +29,11 @@ func recovery(b *bench) (err error) {
 	}
 	defer func() { err = errors.Join(err, j.Destroy()) }()
 	order := rand.New(rand.NewPCG(13, 13)).Perm(int(dirty / block))
-	data := noise(13, mib)
-	err = workers(queueDepth, func(i int) error {
+	data := rig.Noise(13, mib)
+	err = rig.Workers(queueDepth, func(i int) error {
 		for n := i; n < len(order); n += queueDepth {
 			p := data[n%(len(data)/block)*block:][:block]
-			if err := j.Write(b.ctx, 2*int64(order[n])*block, p, false); err != nil {
+			if err := j.Write(b.Ctx, 2*int64(order[n])*block, p, false); err != nil {
 				return err
 			}
 		}
@@ -45,17 +47,17 @@ func recovery(b *bench) (err error) {
 	if blocks != int64(len(order)) {
 		return fmt.Errorf("%d dirty blocks instead of %d", blocks, len(order))
 	}
-	b.count(fmt.Sprintf("map for each dirty 4 KiB, every second of %d MiB", 2*dirty/mib), "B", atMost(8), float64(stats.MapBytes)/float64(blocks))
+	b.Count(fmt.Sprintf("map for each dirty 4 KiB, every second of %d MiB", 2*dirty/mib), "B", report.AtMost(8), float64(stats.MapBytes)/float64(blocks))
 
 	files, err := filepath.Glob(filepath.Join(config.Dir, "segment.*")) // in the order of the log: no segment was used twice
 	if err != nil {
 		return err
 	}
-	ours, peer, err := turns(5, func() (float64, error) {
+	ours, peer, err := rig.Turns(5, func() (float64, error) {
 		if err := j.Close(); err != nil {
 			return 0, err
 		}
-		return seconds(func() (err error) {
+		return rig.Seconds(func() (err error) {
 			opened, err := delta.Open(config, id)
 			if err == nil {
 				j = opened
@@ -63,7 +65,7 @@ func recovery(b *bench) (err error) {
 			return err
 		})
 	}, func() (float64, error) {
-		return seconds(func() error { return readDirect(files, stats.LogBytes) })
+		return rig.Seconds(func() error { return readDirect(files, stats.LogBytes) })
 	})
 	if err != nil {
 		return err
@@ -71,8 +73,8 @@ func recovery(b *bench) (err error) {
 	if again := j.Stats().DirtyBytes; again != stats.DirtyBytes {
 		return fmt.Errorf("%d dirty bytes after recovery instead of %d", again, stats.DirtyBytes)
 	}
-	b.compare(fmt.Sprintf("recovery of %d MiB dirty", dirty/mib), "s",
-		ours, fmt.Sprintf("reading %d MiB of log with O_DIRECT", stats.LogBytes/mib), peer, ratioAtMost(1.5))
+	b.Compare(fmt.Sprintf("recovery of %d MiB dirty", dirty/mib), "s",
+		ours, fmt.Sprintf("reading %d MiB of log with O_DIRECT", stats.LogBytes/mib), peer, report.RatioAtMost(1.5))
 	return nil
 }
 

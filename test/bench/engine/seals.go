@@ -8,6 +8,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/swiftblock/csi-swiftblock/test/bench/report"
+	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
 const (
@@ -26,8 +29,8 @@ type sample struct {
 // every period at most.
 func (b *bench) load(v *opened, size int64, period time.Duration, begin time.Time, stop *atomic.Bool) ([]sample, error) {
 	all := make([][]sample, queueDepth)
-	p := noise(3, 1*mib) // a different block of it each time, so that nothing compresses
-	err := workers(queueDepth, func(i int) error {
+	p := rig.Noise(3, 1*mib) // a different block of it each time, so that nothing compresses
+	err := rig.Workers(queueDepth, func(i int) error {
 		r := rand.New(rand.NewPCG(uint64(begin.UnixNano()), uint64(i)))
 		next := time.Now().Add(time.Duration(r.Int64N(int64(period) + 1)))
 		for n := 1; !stop.Load(); n++ {
@@ -41,12 +44,12 @@ func (b *bench) load(v *opened, size int64, period time.Duration, begin time.Tim
 			}
 			s := sample{start: time.Since(begin)}
 			data := p[r.IntN(len(p)-block):][:block]
-			err := v.WriteAt(b.ctx, data, r.Int64N(size/block)*block, false)
+			err := v.WriteAt(b.Ctx, data, r.Int64N(size/block)*block, false)
 			s.end = time.Since(begin)
 			all[i] = append(all[i], s)
 			if err == nil && n%32 == 0 {
 				s = sample{start: s.end, flush: true}
-				err = v.Flush(b.ctx)
+				err = v.Flush(b.Ctx)
 				s.end = time.Since(begin)
 				all[i] = append(all[i], s)
 			}
@@ -109,12 +112,12 @@ type window struct {
 // uploaded meanwhile.
 func seals(b *bench) error {
 	const size = 10 * gib
-	count, length := pick(b, 100, 10), pick(b, 150*time.Millisecond, 50*time.Millisecond)
-	container, err := b.main.container(b.ctx)
+	count, length := rig.Pick(b.Bench, 100, 10), rig.Pick(b.Bench, 150*time.Millisecond, 50*time.Millisecond)
+	container, err := b.Main.Container(b.Ctx)
 	if err != nil {
 		return err
 	}
-	v, err := b.open(b.main, container, nil, size, 8*gib)
+	v, err := b.open(b.Main, container, nil, size, 8*gib)
 	if err != nil {
 		return err
 	}
@@ -139,13 +142,13 @@ func seals(b *bench) error {
 	sealing, quiet := worst(windows, samples, seal), worst(windows, samples, nothing)
 	gaps, flushing := gaps(windows, samples, seal), gaps(windows, samples, flush)
 	if share < 0.5 {
-		b.result.Notes = append(b.result.Notes, "The load on the seals stayed below half of the maximum: that figure does not count.")
+		b.Note("The load on the seals stayed below half of the maximum: that figure does not count.")
 	}
-	b.compare(fmt.Sprintf("worst latency in %d ms with a seal, at %.0f %% of %.0f IOPS", length.Milliseconds(), 100*share, most), "ms",
-		sealing, "as long without a seal", quiet, ratioAtMost(1.2))
-	b.count(fmt.Sprintf("longest time without a finished write while Seal runs, median of %d", count), "ms", atMost(10), gaps...)
+	b.Compare(fmt.Sprintf("worst latency in %d ms with a seal, at %.0f %% of %.0f IOPS", length.Milliseconds(), 100*share, most), "ms",
+		sealing, "as long without a seal", quiet, report.RatioAtMost(1.2))
+	b.Count(fmt.Sprintf("longest time without a finished write while Seal runs, median of %d", count), "ms", report.AtMost(10), gaps...)
 	longest, disk := slices.Max(gaps), slices.Max(flushing)
-	b.count(fmt.Sprintf("by how much the worst of %d (%.1f ms) is above the worst while a flush runs in its place (%.1f ms)", count, longest, disk), "ms", atMost(10), max(0, longest-disk))
+	b.Count(fmt.Sprintf("by how much the worst of %d (%.1f ms) is above the worst while a flush runs in its place (%.1f ms)", count, longest, disk), "ms", report.AtMost(10), max(0, longest-disk))
 	return nil
 }
 
@@ -155,7 +158,7 @@ func (b *bench) sealing(v *opened, size int64, period time.Duration, count int, 
 		time.Sleep(length)
 		for i := range int(acts) * count {
 			w := window{act: act(i % int(acts)), from: time.Since(begin)}
-			if err := w.act.on(b.ctx, v); err != nil {
+			if err := w.act.on(b.Ctx, v); err != nil {
 				return err
 			}
 			w.acted = time.Since(begin)
@@ -182,7 +185,7 @@ func rate(samples []sample, windows []window) float64 {
 
 // worst returns the longest latency, in ms, of what began in each window with the
 // given act.
-func worst(windows []window, samples []sample, a act) (longest rounds) {
+func worst(windows []window, samples []sample, a act) (longest rig.Rounds) {
 	slices.SortFunc(samples, func(a, b sample) int { return int(a.start - b.start) })
 	for _, w := range windows {
 		if w.act != a {
@@ -203,7 +206,7 @@ func worst(windows []window, samples []sample, a act) (longest rounds) {
 
 // gaps returns the longest time, in ms, in which no write ended while each of the
 // given acts was running.
-func gaps(windows []window, samples []sample, a act) (longest rounds) {
+func gaps(windows []window, samples []sample, a act) (longest rig.Rounds) {
 	var ends []time.Duration
 	for _, s := range samples {
 		if !s.flush {

@@ -6,14 +6,16 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
+	"github.com/swiftblock/csi-swiftblock/test/bench/report"
+	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
 // uploads counts all bytes that random, incompressible 4 KiB writes put into the
 // store: packs, tables and roots.
 func uploads(b *bench) error {
 	const size = 100 * gib
-	large := pick[int64](b, 16*tib, tib)
-	total := pick(b, 10000, 1000)
+	large := rig.Pick[int64](b.Bench, 16*tib, tib)
+	total := rig.Pick(b.Bench, 10000, 1000)
 	for _, c := range []struct {
 		generations, writes int // writes of each generation
 		populated           bool
@@ -26,18 +28,18 @@ func uploads(b *bench) error {
 		what := fmt.Sprintf("uploaded ÷ dirty: %d random 4 KiB writes on 100 GiB in %d generations", c.generations*c.writes, c.generations)
 		var head *snapshots.Root
 		volume := int64(size)
-		container, err := b.main.container(b.ctx)
+		container, err := b.Main.Container(b.Ctx)
 		if err != nil {
 			return err
 		}
 		if c.populated {
 			volume = large
 			what = fmt.Sprintf("uploaded ÷ dirty: %d scattered 4 KiB writes in each of %d generations on populated %d GiB", c.writes, c.generations, large/gib)
-			if head, err = populatedNew(b.ctx, b.main, large, nil); err != nil {
+			if head, err = rig.PopulatedNew(b.Ctx, b.Main, large, nil); err != nil {
 				return err
 			}
 		}
-		counter := swifttest.Count(b.main)
+		counter := swifttest.Count(b.Main)
 		v, err := b.open(counter, container, head, volume, gib)
 		if err != nil {
 			return err
@@ -49,10 +51,10 @@ func uploads(b *bench) error {
 		}
 		puts, bytes := counter.Total("put")
 		if c.generations == 1 {
-			b.count(fmt.Sprintf("map for each dirty 4 KiB, %d random writes on 100 GiB, most alone in their 8 MiB", c.writes), "B",
-				atMost(8), float64(mapBytes)/float64(dirty/block))
+			b.Count(fmt.Sprintf("map for each dirty 4 KiB, %d random writes on 100 GiB, most alone in their 8 MiB", c.writes), "B",
+				report.AtMost(8), float64(mapBytes)/float64(dirty/block))
 		}
-		b.count(fmt.Sprintf("%s, %d PUTs", what, puts), "×", atMost(c.goal), float64(bytes)/float64(dirty))
+		b.Count(fmt.Sprintf("%s, %d PUTs", what, puts), "×", report.AtMost(c.goal), float64(bytes)/float64(dirty))
 		if err := v.end(); err != nil {
 			return err
 		}
@@ -66,10 +68,10 @@ func (v *opened) scatter(b *bench, size int64, generations, writes int) (dirty, 
 	r := rand.New(rand.NewPCG(11, 11))
 	for g := range generations {
 		written := map[int64]bool{}
-		data := noise(uint64(g), writes*block)
+		data := rig.Noise(uint64(g), writes*block)
 		for ; len(data) > 0; data = data[block:] {
 			off := r.Int64N(size/block) * block
-			if err := v.WriteAt(b.ctx, data[:block], off, false); err != nil {
+			if err := v.WriteAt(b.Ctx, data[:block], off, false); err != nil {
 				return 0, 0, err
 			}
 			written[off] = true
@@ -78,7 +80,7 @@ func (v *opened) scatter(b *bench, size int64, generations, writes int) (dirty, 
 		if g == 0 {
 			mapBytes = v.journal.Stats().MapBytes
 		}
-		if _, err := v.publish(b.ctx); err != nil {
+		if _, err := v.publish(b.Ctx); err != nil {
 			return 0, 0, err
 		}
 	}

@@ -6,22 +6,25 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/swiftblock/csi-swiftblock/test/bench/report"
+	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
 // flushedWrites measures batches of random 4 KiB writes that are each followed by
 // a flush, against pwrite and fdatasync on a sparse file of the same size.
 func flushedWrites(b *bench) error {
 	const size = 100 * gib
-	container, err := b.main.container(b.ctx)
+	container, err := b.Main.Container(b.Ctx)
 	if err != nil {
 		return err
 	}
-	v, err := b.open(b.main, container, nil, size, 4*gib)
+	v, err := b.open(b.Main, container, nil, size, 4*gib)
 	if err != nil {
 		return err
 	}
 	defer v.end()
-	f, err := os.Create(b.path("sparse"))
+	f, err := os.Create(b.Path("sparse"))
 	if err != nil {
 		return err
 	}
@@ -29,7 +32,7 @@ func flushedWrites(b *bench) error {
 	if err := f.Truncate(size); err != nil {
 		return err
 	}
-	p := noise(1, block)
+	p := rig.Noise(1, block)
 	r := rand.New(rand.NewPCG(1, 1))
 	for _, c := range []struct {
 		what    string
@@ -37,31 +40,31 @@ func flushedWrites(b *bench) error {
 		batches int // in a round
 		goal    float64
 	}{
-		{"flushed 4 KiB random writes, batch 32", 32, pick(b, 100, 5), 3},
-		{"flushed 4 KiB random writes, batch 1", 1, pick(b, 300, 10), 1.5},
+		{"flushed 4 KiB random writes, batch 32", 32, rig.Pick(b.Bench, 100, 5), 3},
+		{"flushed 4 KiB random writes, batch 1", 1, rig.Pick(b.Bench, 300, 10), 1.5},
 	} {
 		rate := func(seconds float64, err error) (float64, error) {
 			return float64(c.batch*c.batches) / seconds, err
 		}
-		ours, peer, err := turns(7, func() (float64, error) {
-			return rate(seconds(func() error {
+		ours, peer, err := rig.Turns(7, func() (float64, error) {
+			return rate(rig.Seconds(func() error {
 				for range c.batches {
 					seeds := [2]uint64{r.Uint64(), r.Uint64()}
-					err := workers(c.batch, func(i int) error {
+					err := rig.Workers(c.batch, func(i int) error {
 						off := rand.New(rand.NewPCG(seeds[0], seeds[1]+uint64(i))).Int64N(size/block) * block
-						return v.WriteAt(b.ctx, p, off, false)
+						return v.WriteAt(b.Ctx, p, off, false)
 					})
 					if err != nil {
 						return err
 					}
-					if err := v.Flush(b.ctx); err != nil {
+					if err := v.Flush(b.Ctx); err != nil {
 						return err
 					}
 				}
 				return nil
 			}))
 		}, func() (float64, error) {
-			return rate(seconds(func() error {
+			return rate(rig.Seconds(func() error {
 				for range c.batches {
 					for range c.batch {
 						if _, err := f.WriteAt(p, r.Int64N(size/block)*block); err != nil {
@@ -78,7 +81,7 @@ func flushedWrites(b *bench) error {
 		if err != nil {
 			return err
 		}
-		b.compare(c.what, "IOPS", ours, "pwrite and fdatasync, sparse file", peer, ratioAtLeast(c.goal))
+		b.Compare(c.what, "IOPS", ours, "pwrite and fdatasync, sparse file", peer, report.RatioAtLeast(c.goal))
 	}
 	return nil
 }
@@ -88,17 +91,17 @@ func flushedWrites(b *bench) error {
 // written before: the bytes that go to the disk in a second.
 func unflushedWrites(b *bench) error {
 	const size, writers = 100 * gib, 32
-	each := pick(b, 400, 20)
-	container, err := b.main.container(b.ctx)
+	each := rig.Pick(b.Bench, 400, 20)
+	container, err := b.Main.Container(b.Ctx)
 	if err != nil {
 		return err
 	}
-	v, err := b.open(b.main, container, nil, size, 4*gib)
+	v, err := b.open(b.Main, container, nil, size, 4*gib)
 	if err != nil {
 		return err
 	}
 	defer v.end()
-	f, err := os.Create(b.path("plain"))
+	f, err := os.Create(b.Path("plain"))
 	if err != nil {
 		return err
 	}
@@ -113,16 +116,16 @@ func unflushedWrites(b *bench) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	p, seed := noise(1, block), uint64(0)
+	p, seed := rig.Noise(1, block), uint64(0)
 	var record, at int64
-	ours, peer, err := turns(7, func() (float64, error) {
+	ours, peer, err := rig.Turns(7, func() (float64, error) {
 		before := v.Stats().Journal
 		seed++
-		s, err := seconds(func() error {
-			return workers(writers, func(i int) error {
+		s, err := rig.Seconds(func() error {
+			return rig.Workers(writers, func(i int) error {
 				r := rand.New(rand.NewPCG(seed, uint64(i)))
 				for range each {
-					if err := v.WriteAt(b.ctx, p, r.Int64N(size/block)*block, false); err != nil {
+					if err := v.WriteAt(b.Ctx, p, r.Int64N(size/block)*block, false); err != nil {
 						return err
 					}
 				}
@@ -135,8 +138,8 @@ func unflushedWrites(b *bench) error {
 		return float64(logged) / s / mib, err
 	}, func() (float64, error) {
 		written := int64(0)
-		buf := noise(2, int(record))
-		s, err := seconds(func() error {
+		buf := rig.Noise(2, int(record))
+		s, err := rig.Seconds(func() error {
 			for written < int64(writers*each)*block {
 				if at+record > length {
 					at = 0
@@ -153,12 +156,12 @@ func unflushedWrites(b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.compare("32 writers of unflushed 4 KiB, bytes of records", "MiB/s",
-		ours, fmt.Sprintf("plain write calls of %d KiB, the mean record", record/kib), peer, ratioAtLeast(0.7))
-	peer, err = b.take(func() (float64, error) {
+	b.Compare("32 writers of unflushed 4 KiB, bytes of records", "MiB/s",
+		ours, fmt.Sprintf("plain write calls of %d KiB, the mean record", record/kib), peer, report.RatioAtLeast(0.7))
+	peer, err = rig.Take(func() (float64, error) {
 		seed++
-		s, err := seconds(func() error {
-			return workers(writers, func(i int) error {
+		s, err := rig.Seconds(func() error {
+			return rig.Workers(writers, func(i int) error {
 				r := rand.New(rand.NewPCG(seed, uint64(i)))
 				for range each {
 					if _, err := f.WriteAt(p, r.Int64N(length/block)*block); err != nil {
@@ -174,6 +177,6 @@ func unflushedWrites(b *bench) error {
 		return err
 	}
 	perSecond := mib / float64(block) * float64(record-block) / float64(record) // writes in a MiB of records
-	b.compare("the same, writes", "IOPS", ours.times(perSecond), "32 writers of plain 4 KiB", peer, ratioAtLeast(0.7))
+	b.Compare("the same, writes", "IOPS", ours.Times(perSecond), "32 writers of plain 4 KiB", peer, report.RatioAtLeast(0.7))
 	return nil
 }

@@ -38,6 +38,15 @@ type Goal struct {
 	Zero     bool    `json:"zero,omitempty"` // the figure must be 0
 }
 
+// RatioAtLeast is the goal that ours ÷ peer is at least x.
+func RatioAtLeast(x float64) Goal { return Goal{Relative: true, AtLeast: x} }
+
+// RatioAtMost is the goal that ours ÷ peer is at most x.
+func RatioAtMost(x float64) Goal { return Goal{Relative: true, AtMost: x} }
+
+// AtMost is the goal that the figure is at most x.
+func AtMost(x float64) Goal { return Goal{AtMost: x} }
+
 func (g Goal) String() string {
 	sign, bound := "≥", g.AtLeast
 	switch {

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
-// populated stores the tables of a volume of which every chunk was written, in
+// Populated stores the tables of a volume of which every chunk was written, in
 // one of 10,000 generations, and returns its root. Of the data only the chunks
 // that real lists are there, with the given content.
-func populated(ctx context.Context, s *store, size int64, origin snapshots.Origin, content []byte, real ...uint64) (*snapshots.Root, error) {
+func Populated(ctx context.Context, s *Store, size int64, origin snapshots.Origin, content []byte, real ...uint64) (*snapshots.Root, error) {
 	r := rand.New(rand.NewPCG(7, 7))
 	there := map[uint64]bool{}
 	for _, chunk := range real {
@@ -39,7 +39,7 @@ func populated(ctx context.Context, s *store, size int64, origin snapshots.Origi
 					if err != nil {
 						return err
 					}
-					return put(ctx, s, snapshots.Object{Location: at, Body: body})
+					return Put(ctx, s, snapshots.Object{Location: at, Body: body})
 				})
 			}
 			entries[chunk] = snapshots.Entry{Base: base}
@@ -52,32 +52,33 @@ func populated(ctx context.Context, s *store, size int64, origin snapshots.Origi
 			return nil, err
 		}
 		for _, page := range u.Pages {
-			g.Go(func() error { return put(ctx, s, page) })
+			g.Go(func() error { return Put(ctx, s, page) })
 		}
 		table, root = u.Table, u.Root
 		if start+step >= last {
-			g.Go(func() error { return put(ctx, s, u.RootObject) })
+			g.Go(func() error { return Put(ctx, s, u.RootObject) })
 		}
 	}
 	return root, g.Wait()
 }
 
-func put(ctx context.Context, s *store, o snapshots.Object) error {
+// Put stores an object.
+func Put(ctx context.Context, s *Store, o snapshots.Object) error {
 	_, err := s.Put(ctx, o.Container, o.Name, o.Body, swift.PutOptions{})
 	return err
 }
 
-// newOrigin makes a container and an origin in it.
-func newOrigin(ctx context.Context, s *store) (snapshots.Origin, error) {
-	container, err := s.container(ctx)
+// NewOrigin makes a container and an origin in it.
+func NewOrigin(ctx context.Context, s *Store) (snapshots.Origin, error) {
+	container, err := s.Container(ctx)
 	return snapshots.Origin{Container: container, Epoch: ident.NewEpoch(1), Open: ident.NewOpen()}, err
 }
 
-// populatedNew is populated in a container of its own.
-func populatedNew(ctx context.Context, s *store, size int64, content []byte, real ...uint64) (*snapshots.Root, error) {
-	o, err := newOrigin(ctx, s)
+// PopulatedNew is Populated in a container of its own.
+func PopulatedNew(ctx context.Context, s *Store, size int64, content []byte, real ...uint64) (*snapshots.Root, error) {
+	o, err := NewOrigin(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return populated(ctx, s, size, o, content, real...)
+	return Populated(ctx, s, size, o, content, real...)
 }
