@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
@@ -24,11 +26,15 @@ var advice = []struct {
 	{catalog.ErrUnreachable, "start the export process of the node that holds the volume"},
 	{catalog.ErrInUse, "end the pods that use it first"},
 	{catalog.ErrBusy, "try again"},
+	{catalog.ErrConflict, "choose another name"},
 	{catalog.ErrNotReady, "wait until it is made, and try again"},
 	{snapshots.ErrUnrelated, "compare snapshots and volumes that come from one volume or image"},
 	{delta.ErrLocked, "an export process serves it: take a snapshot instead"},
 	{delta.ErrDamaged, "it is kept as it is"},
 	{fs.ErrExist, "choose another file, or replace it with --force"},
+	{syscall.ENOSPC, "make room on that disk, and give the command again"},
+	{syscall.EDQUOT, "make room within the quota of that disk, and give the command again"},
+	{context.Canceled, "the command was interrupted, and can be given again"},
 }
 
 // explain puts an error on one line, with what can be done about it.

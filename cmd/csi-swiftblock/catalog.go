@@ -90,6 +90,9 @@ func (f *catalogFlags) exists() error {
 }
 
 func (f *catalogFlags) session(store swift.Store) (*session, error) {
+	if err := catalog.CheckPrefix(f.prefix); err != nil {
+		return nil, err
+	}
 	s := &session{}
 	vault, err := f.records(s)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -51,7 +52,16 @@ func (a *admin) args(args ...string) []string {
 	if args[0] == "certificates" || args[0] == "preflight" || len(args) > 1 && args[0] == "journal" && args[1] != "export" {
 		return args
 	}
-	return append(args, "--authority", filepath.Join(a.dir, "authority"))
+	return with(args, "--authority", filepath.Join(a.dir, "authority"))
+}
+
+// with adds flags to a command line, before what is no flag whatever it looks like.
+func with(args []string, flags ...string) []string {
+	end := slices.Index(args, "--")
+	if end < 0 {
+		end = len(args)
+	}
+	return slices.Insert(slices.Clone(args), end, flags...)
 }
 
 // try runs a command in this process.
@@ -80,7 +90,7 @@ func (a *admin) run(args ...string) string {
 // json runs a command with --json and decodes what it prints.
 func (a *admin) json(v any, args ...string) {
 	a.Helper()
-	decode(a.T, a.run(append(args, "--json")...), v)
+	decode(a.T, a.run(with(args, "--json")...), v)
 }
 
 // decode takes in what a command printed; a field that v lacks is an error.

@@ -54,6 +54,9 @@ Any number of volumes can then be made from it without copying.`,
 				return err
 			}
 			defer config.Image.Close()
+			if config.Size > 0 && config.Size < config.Image.Size {
+				return fmt.Errorf("%s has %d bytes, which is more than %d: a volume cannot be smaller than its image; leave out --size", args[0], config.Image.Size, config.Size)
+			}
 			s, err := flags.create()
 			if err != nil {
 				return err
@@ -206,8 +209,11 @@ type importing struct{ catalog *catalog.Catalog }
 func (i importing) Begin(ctx context.Context, name string, size int64) (image.Target, error) {
 	const unit = 4096
 	t, err := i.catalog.BeginImport(ctx, catalog.VolumeSpec{Name: name, Required: size, Limit: (size + unit - 1) / unit * unit})
-	if errors.Is(err, catalog.ErrConflict) {
-		err = fmt.Errorf("%w: choose another name; an import that was interrupted is removed by `csi-swiftblock image abort NAME`", err)
+	switch {
+	case errors.Is(err, catalog.ErrBusy), errors.Is(err, catalog.ErrRolledBack):
+		return image.Target{}, err // it is not ours to abort
+	case errors.Is(err, catalog.ErrConflict):
+		t, err = catalog.Import{}, fmt.Errorf("%w; an import that was interrupted is removed by `csi-swiftblock image abort NAME`", err)
 	}
 	return image.Target(t), err
 }

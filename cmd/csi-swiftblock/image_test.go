@@ -202,7 +202,7 @@ func TestFailedCreate(t *testing.T) {
 	if list := a.volumes(); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}
-	a.run("volume", "rm", "v")
+	a.refused("no volume has the id or name", "volume", "rm", "v")
 	a.run("volume", "create", "v", "--size", "2Gi")
 	a.run("image", "import", "--name", "i", filepath.Join(a.dir, "disk.raw"))
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,66 +20,89 @@ import (
 var errFound = errors.New("found")
 
 // volume finds a volume by its id or its name.
-func (s *session) volume(ctx context.Context, arg string) (v authority.Volume, err error) {
+func (s *session) volume(ctx context.Context, arg string) (authority.Volume, error) {
 	if id, err := ident.ParseVolume(arg); err == nil {
 		if v, err := s.catalog.GetVolume(ctx, id); !errors.Is(err, catalog.ErrNotFound) {
 			return v, err
 		}
 	}
-	err = s.eachVolume(ctx, func(other authority.Volume) error {
-		if other.Name == arg {
-			v = other
-			return errFound
+	found := named[authority.Volume]{}
+	err := s.eachVolume(ctx, func(v authority.Volume) error {
+		if v.Name == arg {
+			found[string(v.ID)] = v
 		}
 		return nil
 	})
-	return v, found(err, "volume", arg)
+	return found.only("volume", arg, err)
 }
 
 // snapshot finds a snapshot by its id or its name.
-func (s *session) snapshot(ctx context.Context, arg string) (v authority.Snapshot, err error) {
+func (s *session) snapshot(ctx context.Context, arg string) (authority.Snapshot, error) {
 	if id, err := ident.ParseSnapshot(arg); err == nil {
 		if v, err := s.catalog.GetSnapshot(ctx, id); !errors.Is(err, catalog.ErrNotFound) {
 			return v, err
 		}
 	}
-	err = s.eachSnapshot(ctx, func(other authority.Snapshot) error {
-		if other.Name == arg {
-			v = other
-			return errFound
+	found := named[authority.Snapshot]{}
+	err := s.eachSnapshot(ctx, func(v authority.Snapshot) error {
+		if v.Name == arg {
+			found[string(v.ID)] = v
 		}
 		return nil
 	})
-	return v, found(err, "snapshot", arg)
+	return found.only("snapshot", arg, err)
 }
 
 // removableVolume finds what `volume rm` may delete: also what a `volume create`
-// that failed has left, which nobody sees, but which has the name.
+// that was killed has left, which nobody sees, but which has the name.
 func (s *session) removableVolume(ctx context.Context, arg string) (ident.Volume, error) {
-	for row, err := range authority.All(ctx, s.records.Volumes(), "") {
-		if err != nil {
-			return "", err
-		}
-		v := row.Value
-		if (row.Key == arg || v.Name == arg) && (v.State == authority.Ready || v.State == authority.Creating) {
-			return v.ID, nil
-		}
-	}
-	return "", found(nil, "volume", arg)
+	return removable(ctx, s.records.Volumes(), "volume", arg, func(v authority.Volume) (ident.Volume, string, bool) {
+		return v.ID, v.Name, v.State == authority.Ready || v.State == authority.Creating
+	})
 }
 
 // removableSnapshot finds what `snapshot rm` may delete: also one whose cut was
 // lost.
 func (s *session) removableSnapshot(ctx context.Context, arg string) (ident.Snapshot, error) {
-	for row, err := range authority.All(ctx, s.records.Snapshots(), "") {
+	return removable(ctx, s.records.Snapshots(), "snapshot", arg, func(v authority.Snapshot) (ident.Snapshot, string, bool) {
+		return v.ID, v.Name, v.State != authority.Deleted
+	})
+}
+
+// removable finds a record by its id, or else by its name.
+func removable[T any, ID ~string](ctx context.Context, t authority.Table[T], kind, arg string, describe func(T) (id ID, name string, ok bool)) (ID, error) {
+	found := named[ID]{}
+	for row, err := range authority.All(ctx, t, "") {
 		if err != nil {
 			return "", err
 		}
-		if v := row.Value; (row.Key == arg || v.Name == arg) && v.State != authority.Deleted {
-			return v.ID, nil
+		id, name, ok := describe(row.Value)
+		switch {
+		case ok && row.Key == arg: // whatever else has this for a name
+			return id, nil
+		case ok && name == arg:
+			found[row.Key] = id
 		}
 	}
-	return "", found(nil, "snapshot", arg)
+	return found.only(kind, arg, nil)
+}
+
+// named is what has a name that was asked for, by id. That may be several: of what
+// came back by `volume recover` some may have a name that was given anew.
+type named[T any] map[string]T
+
+// only returns the one that has the name, unless the search for it failed.
+func (n named[T]) only(kind, arg string, err error) (v T, _ error) {
+	ids := slices.Sorted(maps.Keys(n))
+	switch {
+	case err != nil:
+		return v, err
+	case len(ids) == 0:
+		return v, notThere(fmt.Sprintf("no %s has the id or name %.200q: see `csi-swiftblock %s ls`", kind, arg, kind))
+	case len(ids) > 1:
+		return v, fmt.Errorf("%d %ss have the name %.200q: give the id, one of %s", len(ids), kind, arg, strings.Join(ids, ", "))
+	}
+	return n[ids[0]], nil
 }
 
 // notThere is a catalog.ErrNotFound that says itself what to do.
@@ -84,17 +110,6 @@ type notThere string
 
 func (n notThere) Error() string        { return string(n) }
 func (n notThere) Is(target error) bool { return target == catalog.ErrNotFound }
-
-// found makes of a search's end what it says about arg.
-func found(err error, kind, arg string) error {
-	switch {
-	case errors.Is(err, errFound):
-		return nil
-	case err == nil:
-		return notThere(fmt.Sprintf("no %s has the id or name %.200q: see `csi-swiftblock %s ls`", kind, arg, kind))
-	}
-	return err
-}
 
 // point is a volume at one moment: a snapshot, or a volume's recorded head.
 type point struct {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +33,7 @@ func volumeCreateCommand() *cobra.Command {
 		Long: `Make a volume: empty, or from a snapshot or another volume.
 
 No data is copied, whatever the size. The same command again finds the volume
-that the first one made.`,
+that the first one made. After a failure or Ctrl-C nothing of it is left.`,
 		Example: `  csi-swiftblock volume create scratch --size 100Gi
   csi-swiftblock volume create web-1 --from debian-12
   csi-swiftblock volume create db-copy --from nightly --parameter rpo=10s`,
@@ -58,9 +60,12 @@ that the first one made.`,
 				if err != nil {
 					return err
 				}
+				if spec.Required > 0 && spec.Required < p.Size {
+					return fmt.Errorf("%s has %s, which is more than %s: a volume cannot be smaller than what it is made from; leave out --size", p.text(), sizeText(p.Size), sizeText(spec.Required))
+				}
 				spec.Source = p.origin()
 			}
-			v, err := s.catalog.CreateVolume(c.Context(), spec)
+			v, err := s.createVolume(c.Context(), spec)
 			if err != nil {
 				return err
 			}
@@ -76,6 +81,22 @@ that the first one made.`,
 	c.Flags().StringToStringVar(&parameters, "parameter", nil, "parameters as in a StorageClass, such as rpo=10s")
 	c.RegisterFlagCompletionFunc("from", flags.complete(0, snapshotIDs, volumeIDs))
 	return c
+}
+
+// abortLimit bounds how long what failed is cleared away.
+const abortLimit = 30 * time.Second
+
+// createVolume makes a volume, or gives up what it has made of it: nobody else is to
+// repeat the call.
+func (s *session) createVolume(ctx context.Context, spec catalog.VolumeSpec) (authority.Volume, error) {
+	v, err := s.catalog.CreateVolume(ctx, spec)
+	if err == nil || v.ID == "" || errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrBusy) {
+		return v, err // the volume, if there is one, is somebody else's
+	}
+	// The context may be what failed, yet nothing is to stay behind.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortLimit)
+	defer cancel()
+	return v, errors.Join(err, s.catalog.AbortCreation(ctx, v.ID))
 }
 
 // origin is the source that a point is for a new volume.

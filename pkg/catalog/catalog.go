@@ -46,6 +46,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
@@ -146,6 +147,15 @@ func New(config Config) *Catalog {
 
 // Store returns the store that reaches every volume's container.
 func (c *Catalog) Store() swift.Store { return c.store }
+
+// CheckPrefix refuses a Config.Prefix that no container's name can begin with.
+func CheckPrefix(prefix string) error {
+	most := swift.MaxContainerName - len(ident.NewVolume())
+	if len(prefix) > most || strings.Contains(prefix, "/") || !utf8.ValidString(prefix) {
+		return fmt.Errorf("%w: prefix %.80q: want at most %d bytes of UTF-8 without a slash", ErrInvalid, prefix, most)
+	}
+	return nil
+}
 
 // account names the account of a container. A volume without a record has left
 // nothing in any.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 )
@@ -30,6 +31,9 @@ func (n namespace) key(name string) string {
 func checkName(name string) error {
 	if name == "" || len(name) > maxName {
 		return fmt.Errorf("%w: a name has 1 to %d bytes, not %d", ErrInvalid, maxName, len(name))
+	}
+	if !utf8.ValidString(name) { // the records could not hold it
+		return fmt.Errorf("%w: the name %q is not UTF-8", ErrInvalid, name)
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ const importer = "import"
 // BeginImport makes a volume that nobody sees yet. The same name and size
 // continue an import that was interrupted, in the same epoch; the importer draws
 // a new opening, so that its objects have names of their own. ErrConflict: there
-// is a volume of that name.
+// is a volume of that name. After any other error but ErrBusy and ErrRolledBack the
+// import has the volume to abort, if it has got that far.
 func (c *Catalog) BeginImport(ctx context.Context, spec VolumeSpec) (Import, error) {
 	i, err := c.beginImport(ctx, spec)
 	return i, failed(err, "begin the import of", "volume", spec.Name)
@@ -42,8 +43,9 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 	if err != nil {
 		return Import{}, err
 	}
+	begun := Import{Volume: v.ID, Container: v.Container, Size: v.Size}
 	if err := c.store.CreateContainer(ctx, v.Container); err != nil {
-		return Import{}, err
+		return begun, err
 	}
 	v, err = c.changeNew(ctx, v, func(v *authority.Volume) error {
 		if err := incomplete(*v); err != nil {
@@ -56,13 +58,10 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 		return nil
 	})
 	if err != nil {
-		return Import{}, err
+		return begun, err
 	}
-	epoch := v.Opening.Epoch
-	if err := c.putOnce(ctx, v.Container, chunks.EpochName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
-		return Import{}, err
-	}
-	return Import{Volume: v.ID, Container: v.Container, Size: v.Size, Epoch: epoch}, nil
+	begun.Epoch = v.Opening.Epoch
+	return begun, c.putOnce(ctx, v.Container, chunks.EpochName(begun.Epoch.Number), markBody(begun.Epoch), ErrRolledBack)
 }
 
 // incomplete refuses to import into a volume that is in use by now.
@@ -105,15 +104,5 @@ func (c *Catalog) completeImport(ctx context.Context, id ident.Volume, root *aut
 
 // AbortImport gives an import up; its space follows.
 func (c *Catalog) AbortImport(ctx context.Context, id ident.Volume) error {
-	v, _, err := c.volumes.Get(ctx, string(id))
-	if errors.Is(err, authority.ErrNotFound) {
-		return nil
-	}
-	if err == nil && v.State != authority.Importing && v.State != authority.Deleted {
-		err = fmt.Errorf("%w: it is not being imported", ErrConflict)
-	}
-	if err == nil {
-		err = c.discard(ctx, id)
-	}
-	return failed(err, "abort the import of", "volume", id)
+	return failed(c.abort(ctx, id, authority.Importing), "abort the import of", "volume", id)
 }

@@ -69,6 +69,34 @@ func (c *Catalog) createVolume(ctx context.Context, spec VolumeSpec) (authority.
 	})
 }
 
+// AbortCreation gives up a volume that is not yet made, by the id that CreateVolume
+// returned with its error; its space follows. One that somebody has completed since
+// stays.
+func (c *Catalog) AbortCreation(ctx context.Context, id ident.Volume) error {
+	return failed(c.abort(ctx, id, authority.Creating), "abort the creation of", "volume", id)
+}
+
+// abort discards a volume if it is in the given state.
+func (c *Catalog) abort(ctx context.Context, id ident.Volume, state authority.State) error {
+	v, err := change(ctx, c.volumes, string(id), func(v *authority.Volume) error {
+		switch v.State {
+		case authority.Deleted:
+			return errKeep
+		case state:
+			v.State, v.Deleted = authority.Deleted, c.now()
+			return nil
+		}
+		return fmt.Errorf("%w: it is %s", ErrConflict, v.State)
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = c.drop(ctx, volumeNames, v.Name, string(id))
+	}
+	return err
+}
+
 // changeNew edits the record of a volume that this call is making. If the
 // volume was deleted meanwhile and even its record is gone, no sweep knows what
 // this call has made since: it clears that itself.

@@ -54,7 +54,7 @@ func (x Export) ToStream(ctx context.Context, w io.Writer) (Exported, error) {
 func (x Export) toFile(ctx context.Context, path string, force bool) (Exported, error) {
 	info, err := os.Stat(path)
 	switch {
-	case err == nil && info.Mode()&fs.ModeDevice != 0:
+	case err == nil && isDevice(info):
 		return x.toDevice(ctx, path, force)
 	case err == nil && !info.Mode().IsRegular():
 		return Exported{}, errors.New("neither a file nor a block device")

@@ -57,8 +57,7 @@ func Open(path string) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, err)
 	}
-	device := info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0
-	if !info.Mode().IsRegular() && !device { // opening a pipe could block for ever
+	if !info.Mode().IsRegular() && !isDevice(info) { // opening a pipe could block for ever
 		return nil, refuse(path, "neither a file nor a block device")
 	}
 	f, err := os.Open(path)
@@ -75,6 +74,11 @@ func Open(path string) (*Image, error) {
 		return nil, err
 	}
 	return img, nil
+}
+
+// isDevice tells a block device from all else.
+func isDevice(info fs.FileInfo) bool {
+	return info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0
 }
 
 // unchanged refuses an image file that was written while it was read: what was

@@ -30,7 +30,7 @@ type Target struct {
 // Volumes keeps the records of volumes.
 type Volumes interface {
 	// Begin makes a volume, or goes on with one whose import was interrupted: in
-	// the same epoch.
+	// the same epoch. If it fails amid that, it returns the volume with the error.
 	Begin(ctx context.Context, name string, size int64) (Target, error)
 	// Complete makes the volume visible, with root as its head.
 	Complete(ctx context.Context, t Target, root snapshots.Ref) error
@@ -90,7 +90,10 @@ func (c Config) run(ctx context.Context) (Result, error) {
 		return Result{}, refuse(img.Path, "%d bytes, a volume has at most %d", img.Size, int64(maxSize))
 	}
 	target, err := c.Volumes.Begin(ctx, c.Name, max(img.Size, c.Size))
-	if err != nil {
+	switch {
+	case err != nil && target.Volume != "":
+		return Result{}, c.giveUp(ctx, target, err)
+	case err != nil:
 		return Result{}, err
 	}
 	i := &importer{
