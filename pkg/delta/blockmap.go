@@ -115,6 +115,17 @@ func (m *blockMap) isZeroed(chunk uint32) bool {
 	return i < len(m.zeroed) && m.zeroed[i].lo <= chunk
 }
 
+// content is what m knows of a chunk as a whole.
+func (m *blockMap) content(chunk uint32) Content {
+	switch c := m.chunks[chunk]; {
+	case c != nil && c.data > 0:
+		return Data
+	case m.isZeroed(chunk): // and nothing but zeros was written to it since
+		return Zeros
+	}
+	return Unknown
+}
+
 // find is chunkMap.find for a block of any chunk.
 func (m *blockMap) find(chunk uint32, b int, need uint8, emit func(mask uint8, at place)) uint8 {
 	if c := m.chunks[chunk]; c != nil {

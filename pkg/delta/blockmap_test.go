@@ -129,3 +129,24 @@ func TestZeroingAHugeVolumeIsCheap(t *testing.T) {
 		t.Errorf("%d chunks", n)
 	}
 }
+
+func TestContent(t *testing.T) {
+	m := newBlockMap()
+	is := func(when string, want Content) {
+		t.Helper()
+		if got := m.content(1); got != want {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	is("new", Unknown)
+	m.setZero(ChunkSize, Block)
+	is("zeros in part", Unknown) // what lies below may be data
+	m.setData(ChunkSize+Block, Sector, firstData)
+	is("a sector of data", Data)
+	m.setZero(ChunkSize, ChunkSize)
+	is("zeroed as a whole", Zeros)
+	m.setZero(ChunkSize+Block, Sector)
+	is("and again in part", Zeros)
+	m.setData(ChunkSize, Block, firstData)
+	is("written after that", Data)
+}

@@ -4,42 +4,74 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
-// committer is the one writer of the log: it turns requests into records in
-// the order of the queue, writes each with one call, makes it visible and only
-// then acknowledges it.
+// committer writes the log: it turns requests into records in the order of the
+// queue, writes each with one call, makes it visible and only then acknowledges
+// it. Whoever has the turn does so for all who wait: a writer that finds nobody
+// at it, which then needs no other goroutine to wake up, or else run.
 type committer struct {
 	j       *Journal
 	open    ident.Open
-	segment uint64 // being written
-	off     int64  // where the next record goes
-	seq     uint64 // of the last record
-	prev    uint32 // its checksum
-	ended   uint64 // last sequence of the segment before this one
-	buf     []byte // one record
-	records atomic.Uint64
+	kick    chan struct{} // a request found the turn taken
 	done    chan struct{} // run has returned
+	records atomic.Uint64
+
+	turn    sync.Mutex // to write the log; guards what follows
+	segment uint64     // being written
+	off     int64      // where the next record goes
+	seq     uint64     // of the last record
+	prev    uint32     // its checksum
+	ended   uint64     // last sequence of the segment before this one
+	buf     []byte     // one record
 }
 
-// run commits until the journal halts.
+// run commits what no writer commits itself, until the journal halts.
 func (c *committer) run() {
 	defer close(c.done)
 	for c.j.halt.err() == nil {
 		select {
-		case <-c.j.queue.kick:
-			c.gather()
-			c.commit(c.j.queue.take())
+		case <-c.kick:
+			c.turn.Lock()
+			c.round()
+			c.turn.Unlock()
 		case <-c.j.halt.done:
 		}
 	}
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	err := c.j.halt.err()
 	for _, r := range c.j.queue.close(err) {
 		r.done <- err
+	}
+}
+
+// serve sees to it that what was queued before the call is committed. A writer
+// serves one round; who came too late for it is left to run.
+func (c *committer) serve() {
+	if c.turn.TryLock() {
+		c.round()
+		c.turn.Unlock()
+		if c.j.queue.len() == 0 {
+			return
+		}
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// round commits what is pending; run refuses what a halt leaves.
+func (c *committer) round() {
+	if c.j.halt.err() == nil {
+		c.gather()
+		c.commit(c.j.queue.take())
 	}
 }
 
@@ -83,7 +115,7 @@ func (c *committer) record(batch []*request) (int, error) {
 	j := c.j
 	h := &header{id: j.id, open: c.open, segment: c.segment, seq: c.seq + 1, prev: c.prev}
 	_, h.durable = j.syncer.positions()
-	j.stack.mu.RLock() // only this goroutine changes them
+	j.stack.mu.RLock() // only who has the turn changes them
 	h.gen, h.state = j.stack.active().gen, j.stack.state
 	layer := j.stack.active()
 	j.stack.mu.RUnlock()
@@ -91,7 +123,7 @@ func (c *committer) record(batch []*request) (int, error) {
 	length, done := c.fill(h, batch)
 	c.prev = h.encode(c.buf)
 	s := j.ring.slot(c.segment)
-	j.prewriter.claim(int64(c.segment)*j.ring.size + c.off + int64(length))
+	j.prewriter.claim(int64(c.segment)*j.ring.size+c.off+int64(length), h.durable)
 	if _, err := s.file.WriteAt(c.buf[:length], c.off); err != nil {
 		return 0, fmt.Errorf("write %s at %d: %w", slotName("", s.index), c.off, err)
 	}

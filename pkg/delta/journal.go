@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,6 +116,7 @@ func (j *Journal) submit(ctx context.Context, r *request) error {
 	if err := j.queue.push(r); err != nil {
 		return err
 	}
+	j.commit.serve()
 	select {
 	case err := <-r.done:
 		return err
@@ -149,18 +151,26 @@ func (j *Journal) Read(ctx context.Context, p []byte, off int64) (holes []Span, 
 	return holes, j.wrap("read", err)
 }
 
-// Extents tells what Read would find of n bytes at off, without reading it: what are
-// zeros, and the holes. The rest is data.
-func (j *Journal) Extents(off, n int64) (zeros, holes []Span, err error) {
-	if err := checkRange(off, n, MaxVolume); err != nil {
-		return nil, nil, j.wrap("extents", err)
+// Content is what the journal knows of a chunk.
+type Content int
+
+const (
+	Unknown Content = iota // nothing, or that parts of it are zeros
+	Zeros                  // all of it is zeros
+	Data                   // some of it may be data
+)
+
+// Content tells what the journal knows of a chunk from its maps' totals, without
+// looking at blocks: data that a newer layer hides in part counts.
+func (j *Journal) Content(chunk uint64) Content {
+	j.stack.mu.RLock()
+	defer j.stack.mu.RUnlock()
+	for _, l := range slices.Backward(j.stack.layers) {
+		if c := l.blocks.content(uint32(chunk)); c != Unknown {
+			return c
+		}
 	}
-	r, err := j.plan(off, n, func() ([]*Layer, error) { return j.stack.layers, nil })
-	if err != nil {
-		return nil, nil, j.wrap("extents", err)
-	}
-	j.unpin(r)
-	return r.zeros, r.holes, nil
+	return Unknown
 }
 
 // State returns the volume's state, as the last acknowledged record left it.

@@ -213,7 +213,7 @@ func prepare(cfg Config, id Identity) (*Journal, error) {
 		cfg:   cfg,
 		id:    id,
 		halt:  newHalt(),
-		queue: newQueue(),
+		queue: &queue{},
 		roots: roots{fs: cfg.FS, dir: cfg.Dir, id: id, kept: make(map[uint64][]byte)},
 	}, nil
 }
@@ -264,6 +264,7 @@ func (j *Journal) begin(c *committer) error {
 	c.j = j
 	c.open = ident.NewOpen()
 	c.buf = alignedBuffer(int(min(headerSize+maxBlocks*Block, j.anchor.segment)))
+	c.kick = make(chan struct{}, 1)
 	c.done = make(chan struct{})
 	j.commit = c
 	j.pressure = make(chan struct{}, 1)

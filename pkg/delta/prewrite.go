@@ -10,7 +10,8 @@ const prewriteChunk = 1 << 20
 
 // prewriter fills the log with zeros ahead of its first use, so that a flush
 // need not wait for the file system to note that reserved blocks hold data now.
-// Positions are bytes since the journal's creation; once every slot was in use
+// Who writes more between two flushes than a step does gains nothing by it and
+// keeps the disk to himself. Positions are bytes since the journal's creation; once every slot was in use
 // there is nothing left to do.
 type prewriter struct {
 	ring   *ring
@@ -21,22 +22,27 @@ type prewriter struct {
 
 	mu      sync.Mutex
 	idle    sync.Cond
-	claimed int64 // the records' end: never written from here back
-	next    int64 // where the next step begins
-	busy    bool  // a step is in progress, from next on
+	claimed int64  // the records' end: never written from here back
+	flushed int64  // their end when the last flush was over
+	durable uint64 // last record of that flush
+	next    int64  // where the next step begins
+	busy    bool   // a step is in progress, from next on
 }
 
 func newPrewriter(r *ring, s *syncer, ahead, from int64) *prewriter {
-	w := &prewriter{ring: r, syncer: s, ahead: ahead, kick: make(chan struct{}, 1), done: make(chan struct{}), claimed: from, next: from}
+	w := &prewriter{ring: r, syncer: s, ahead: ahead, kick: make(chan struct{}, 1), done: make(chan struct{}), claimed: from, flushed: from, next: from}
 	w.idle.L = &w.mu
 	return w
 }
 
 // claim takes the log up to end for a record: when it returns, no step writes
-// there, nor ever will.
-func (w *prewriter) claim(end int64) {
+// there, nor ever will. durable is the last record known to be flushed.
+func (w *prewriter) claim(end int64, durable uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if durable != w.durable {
+		w.durable, w.flushed = durable, w.claimed
+	}
 	w.claimed = end
 	for w.busy && w.next < end {
 		w.idle.Wait()
@@ -51,7 +57,7 @@ func (w *prewriter) claim(end int64) {
 
 // wants tells whether a step is due.
 func (w *prewriter) wants() bool {
-	return w.ahead > 0 && w.next < w.claimed+w.ahead && max(w.next, w.claimed) < w.ring.size*int64(len(w.ring.slots))
+	return w.ahead > 0 && w.claimed-w.flushed <= prewriteChunk && w.next < w.claimed+w.ahead && max(w.next, w.claimed) < w.ring.size*int64(len(w.ring.slots))
 }
 
 func (w *prewriter) run() {

@@ -28,11 +28,8 @@ type request struct {
 type queue struct {
 	mu      sync.Mutex
 	pending []*request
-	kick    chan struct{}
 	closed  error
 }
-
-func newQueue() *queue { return &queue{kick: make(chan struct{}, 1)} }
 
 // push appends r, whose done will receive the outcome.
 func (q *queue) push(r *request) error {
@@ -42,10 +39,6 @@ func (q *queue) push(r *request) error {
 		return q.closed
 	}
 	q.pending = append(q.pending, r)
-	select {
-	case q.kick <- struct{}{}:
-	default:
-	}
 	return nil
 }
 

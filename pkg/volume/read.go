@@ -11,7 +11,7 @@ import (
 // layers is what reads need of the journal.
 type layers interface {
 	Read(ctx context.Context, p []byte, off int64) (holes []delta.Span, err error)
-	Extents(off, n int64) (zeros, holes []delta.Span, err error)
+	Content(chunk uint64) delta.Content
 }
 
 // ReadAt fills p with the volume's bytes at off. While Swift is away it waits
