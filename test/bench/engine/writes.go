@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,78 +12,132 @@ import (
 	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
-// flushedWrites measures batches of random 4 KiB writes that are each followed by
-// a flush, against pwrite and fdatasync on a sparse file of the same size.
-func flushedWrites(b *bench) error {
-	const size = 100 * gib
+// pair is a volume and the file of its peer, on the same disk.
+type pair struct {
+	*opened
+	file *os.File
+}
+
+func (b *bench) pair(size, quota int64, file string) (*pair, error) {
 	container, err := b.Main.Container(b.Ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	v, err := b.open(b.Main, container, nil, size, 4*gib)
+	v, err := b.open(b.Main, container, nil, size, quota)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer v.end()
-	f, err := os.Create(b.Path("sparse"))
+	f, err := os.Create(b.Path(file))
 	if err != nil {
-		return err
+		return nil, errors.Join(err, v.end())
 	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		return err
-	}
-	p := rig.Noise(1, block)
-	r := rand.New(rand.NewPCG(1, 1))
-	for _, c := range []struct {
-		what    string
-		batch   int
-		batches int // in a round
-		goal    float64
+	return &pair{v, f}, nil
+}
+
+func (p *pair) end() error { return errors.Join(p.file.Close(), p.opened.end()) }
+
+// flushedWrites measures batches of random 4 KiB writes that are each followed by
+// a flush, against pwrite and fdatasync on a sparse file of the same size: with a
+// log that is new, and with one of which every byte was in use before, as after the
+// first gigabytes of a volume's life.
+func flushedWrites(b *bench) error {
+	const size = 100 * gib
+	for _, log := range []struct {
+		what  string
+		quota int64
+		used  bool
 	}{
-		{"flushed 4 KiB random writes, batch 32", 32, rig.Pick(b.Bench, 100, 5), 3},
-		{"flushed 4 KiB random writes, batch 1", 1, rig.Pick(b.Bench, 300, 10), 1.5},
+		{", new log", 4 * gib, false},
+		{", log used before", rig.Pick[int64](b.Bench, gib, 256*mib), true},
 	} {
-		rate := func(seconds float64, err error) (float64, error) {
-			return float64(c.batch*c.batches) / seconds, err
-		}
-		ours, peer, err := rig.Turns(7, func() (float64, error) {
-			return rate(rig.Seconds(func() error {
-				for range c.batches {
-					seeds := [2]uint64{r.Uint64(), r.Uint64()}
-					err := rig.Workers(c.batch, func(i int) error {
-						off := rand.New(rand.NewPCG(seeds[0], seeds[1]+uint64(i))).Int64N(size/block) * block
-						return v.WriteAt(b.Ctx, p, off, false)
-					})
-					if err != nil {
-						return err
-					}
-					if err := v.Flush(b.Ctx); err != nil {
-						return err
-					}
-				}
-				return nil
-			}))
-		}, func() (float64, error) {
-			return rate(rig.Seconds(func() error {
-				for range c.batches {
-					for range c.batch {
-						if _, err := f.WriteAt(p, r.Int64N(size/block)*block); err != nil {
-							return err
-						}
-					}
-					if err := unix.Fdatasync(int(f.Fd())); err != nil {
-						return err
-					}
-				}
-				return nil
-			}))
-		})
+		p, err := b.pair(size, log.quota, "sparse")
 		if err != nil {
 			return err
 		}
-		b.Compare(c.what, "IOPS", ours, "pwrite and fdatasync, sparse file", peer, report.RatioAtLeast(c.goal))
+		defer p.end()
+		if err := p.file.Truncate(size); err != nil {
+			return err
+		}
+		if log.used {
+			if err := p.wear(b, log.quota); err != nil {
+				return err
+			}
+		}
+		for _, c := range []struct {
+			batch, batches int // in a round
+			goal           float64
+		}{
+			{32, rig.Pick(b.Bench, 100, 5), 3},
+			{1, rig.Pick(b.Bench, 300, 10), 1.5},
+		} {
+			what := fmt.Sprintf("flushed 4 KiB random writes, batch %d%s", c.batch, log.what)
+			if err := p.flushed(b, what, size, c.batch, c.batches, c.goal); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+// wear writes and publishes until the log has been through all of its quota.
+func (p *pair) wear(b *bench, quota int64) error {
+	data := rig.Noise(3, mib)
+	for range 3 {
+		for off := int64(0); off < quota*2/5; off += mib {
+			if err := p.WriteAt(b.Ctx, data, off, false); err != nil {
+				return err
+			}
+		}
+		if _, err := p.publish(b.Ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flushed measures rounds of batches on either side.
+func (p *pair) flushed(b *bench, what string, size int64, batch, batches int, goal float64) error {
+	data := rig.Noise(1, block)
+	r := rand.New(rand.NewPCG(1, 1))
+	rate := func(seconds float64, err error) (float64, error) {
+		return float64(batch*batches) / seconds, err
+	}
+	ours, peer, err := rig.Turns(7, func() (float64, error) {
+		return rate(rig.Seconds(func() error {
+			for range batches {
+				seeds := [2]uint64{r.Uint64(), r.Uint64()}
+				err := rig.Workers(batch, func(i int) error {
+					off := rand.New(rand.NewPCG(seeds[0], seeds[1]+uint64(i))).Int64N(size/block) * block
+					return p.WriteAt(b.Ctx, data, off, false)
+				})
+				if err != nil {
+					return err
+				}
+				if err := p.Flush(b.Ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}, func() (float64, error) {
+		return rate(rig.Seconds(func() error {
+			for range batches {
+				for range batch {
+					if _, err := p.file.WriteAt(data, r.Int64N(size/block)*block); err != nil {
+						return err
+					}
+				}
+				if err := unix.Fdatasync(int(p.file.Fd())); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	})
+	if err != nil {
+		return err
+	}
+	b.Compare(what, "IOPS", ours, "pwrite and fdatasync, sparse file", peer, report.RatioAtLeast(goal))
 	return nil
 }
 
@@ -92,20 +147,12 @@ func flushedWrites(b *bench) error {
 func unflushedWrites(b *bench) error {
 	const size, writers = 100 * gib, 32
 	each := rig.Pick(b.Bench, 400, 20)
-	container, err := b.Main.Container(b.Ctx)
-	if err != nil {
-		return err
-	}
-	v, err := b.open(b.Main, container, nil, size, 4*gib)
+	v, err := b.pair(size, 4*gib, "plain")
 	if err != nil {
 		return err
 	}
 	defer v.end()
-	f, err := os.Create(b.Path("plain"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+	f := v.file
 	zeros := make([]byte, mib)
 	const length = 256 * mib
 	for off := int64(0); off < length; off += mib {

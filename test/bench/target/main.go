@@ -88,7 +88,8 @@ func run(ctx context.Context, e effort, force bool, only, dir, out string) error
 	}
 	result.Notes = []string{
 		fmt.Sprintf("Medians of %d interleaved rounds of %v; peer: the better of tgt's stores rdwr and aio. "+
-			"The initiator runs on the same CPUs. Random: a stride that meets every block once.", e.rounds, e.run),
+			"The initiator runs on the same CPUs. Random: a stride that meets every block once. "+
+			"With flushes only rdwr is a peer: aio acknowledges them and syncs nothing.", e.rounds, e.run),
 	}
 	return result.End(os.Stdout, out)
 }
