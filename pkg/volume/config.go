@@ -66,8 +66,8 @@ type Config struct {
 	// proven damage; 0: 60 s.
 	Missing time.Duration
 
-	// Fenced tells whether the epoch is fenced (R7), asked before each root is
-	// published and every RPO. nil: whether the epoch's `f/` object is there.
+	// Fenced tells whether the epoch is fenced (R7), asked before the volume serves,
+	// before each root is published and every RPO. nil: whether the epoch's `f/` object is there.
 	Fenced func(context.Context) (bool, error)
 
 	// OnPublished is called, in order, for each root after it is stored and before
@@ -77,6 +77,9 @@ type Config struct {
 
 	// pause is waited between attempts; tests shorten it.
 	pause backoff
+	// ask is how long the opening waits for the answer whether the epoch is fenced,
+	// and how soon after that one asks again; tests shorten it.
+	ask time.Duration
 }
 
 const defaultRPO = time.Minute
@@ -128,6 +131,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.pause == (backoff{}) {
 		c.pause = backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
+	}
+	if c.ask == 0 {
+		c.ask = 2 * time.Second
 	}
 	if c.Fenced == nil {
 		c.Fenced = fencedBy(c.Store, c.Container, c.Journal.Identity().Epoch)

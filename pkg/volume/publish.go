@@ -114,25 +114,42 @@ func (p *publisher) run(ctx context.Context) error {
 	}
 }
 
-// watchFence looks for a fence every RPO, however long an upload takes.
-func (p *publisher) watchFence(ctx context.Context) error {
-	rpo, _, changed := p.pace.get()
-	due := time.NewTicker(rpo)
-	defer due.Stop()
+// askAtOpening looks for a fence, but does not wait for a Swift that is away:
+// asked tells whether there was an answer. The error is ErrFenced.
+func (p *publisher) askAtOpening(ctx context.Context) (asked bool, _ error) {
+	if p.config.Scratch {
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.config.ask)
+	defer cancel()
+	fenced, err := p.config.Fenced(ctx)
+	if err == nil && fenced {
+		return true, ErrFenced
+	}
+	return err == nil, nil
+}
+
+// watchFence looks for a fence every RPO, however long an upload takes, and until
+// it has been asked for once with an answer, more often.
+func (p *publisher) watchFence(ctx context.Context, asked bool) error {
 	for {
+		rpo, _, changed := p.pace.get()
+		if !asked {
+			rpo = min(rpo, p.config.ask)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
-			rpo, _, changed = p.pace.get()
-			due.Reset(rpo)
 			continue
-		case <-due.C:
+		case <-time.After(rpo):
 		}
+		fenced, err := p.config.Fenced(ctx)
 		// No answer is no reason to stop: no root is published without one.
-		if fenced, err := p.config.Fenced(ctx); err == nil && fenced {
+		if err == nil && fenced {
 			return ErrFenced
 		}
+		asked = asked || err == nil
 	}
 }
 

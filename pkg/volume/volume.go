@@ -59,7 +59,9 @@ type Volume struct {
 }
 
 // Open opens a volume over its recovered journal and continues what an earlier
-// process left to be published. It does not need Swift. The journal is the
+// process left to be published. It does not need Swift; but where that answers, and
+// the epoch is fenced, the volume has ended already when Open returns it: what a
+// zombie acknowledges would be in no version of the volume. The journal is the
 // volume's, to be closed by it, unless Open fails.
 func Open(ctx context.Context, config Config) (*Volume, error) {
 	config, err := config.withDefaults()
@@ -78,6 +80,10 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 	if v.publisher, err = newPublisher(ctx, config, v.objects); err != nil {
 		return nil, v.failed("open", err)
 	}
+	asked, err := v.publisher.askAtOpening(ctx)
+	if err != nil {
+		return v, v.finish(err)
+	}
 	if config.Size > v.Size() {
 		if err := v.Resize(ctx, config.Size); err != nil {
 			return nil, err
@@ -86,7 +92,8 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 	if config.Scratch {
 		return v, nil
 	}
-	for _, task := range []func(context.Context) error{v.publisher.run, v.publisher.watchFence, v.publisher.watchSparse} {
+	watchFence := func(ctx context.Context) error { return v.publisher.watchFence(ctx, asked) }
+	for _, task := range []func(context.Context) error{v.publisher.run, watchFence, v.publisher.watchSparse} {
 		v.background.Go(func() {
 			if err := task(v.life); v.life.Err() == nil {
 				v.finish(err)
