@@ -40,7 +40,7 @@ floors() {
 		awk -v module="$(go list -m)/" '
 			function noun(path) { sub("^" module "(pkg/)?", "", path); sub("/.*", "", path); return path }
 			BEGIN {
-				rows = "ident internal|authority chunks class cluster delta host swift target trust|accounts cache preflight snapshots wire" \
+				rows = "ballast ident internal|authority chunks class cluster delta host swift target trust|accounts cache preflight snapshots wire" \
 					"|catalog image volume|attach|driver|cmd"
 				for (i = split(rows, row, "|"); i > 0; i--)
 					for (j = split(row[i], name, " "); j > 0; j--) floor[name[j]] = i

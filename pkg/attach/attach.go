@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
+	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -70,7 +71,15 @@ type Config struct {
 
 	accounts *accounts.Accounts
 	metrics  *metrics
+	ballast  *ballast.File
 }
+
+// What is set aside of the disk for records of the exports. Each publication of a
+// volume replaces two, of some KiB.
+const (
+	ballastName = ".ballast"
+	ballastSize = 64 << 20
+)
 
 // Portal is the iSCSI server, as far as exports need it.
 type Portal interface {
@@ -113,6 +122,14 @@ func New(config Config) (*Exports, error) {
 			return nil, err
 		}
 		config.Boot = strings.TrimSpace(string(boot))
+	}
+	var err error
+	if config.ballast, err = ballast.Open(filepath.Join(config.Dir, ballastName), ballastSize); err != nil {
+		return nil, err
+	}
+	if missing := config.ballast.Missing(); missing > 0 {
+		config.Log.Warn("the disk of the journals is full: once what is set aside is used up, publishing and closing will wait for room",
+			"directory", config.Dir, "aside", ballastSize-missing)
 	}
 	stop, cancel := context.WithCancel(context.Background())
 	return &Exports{config: config, stop: stop, cancel: cancel, byID: make(map[ident.Volume]*export)}, nil
@@ -234,7 +251,7 @@ func (x *Exports) Close() error {
 		}
 		e.lock.Unlock()
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, x.config.ballast.Close())...)
 }
 
 // export returns the slot of a volume, which stays for the life of the process.
@@ -250,7 +267,9 @@ func (x *Exports) export(id ident.Volume) *export {
 }
 
 // folder is where what a volume has on this node is.
-func (c *Config) folder(id ident.Volume) folder { return folder(filepath.Join(c.Dir, string(id))) }
+func (c *Config) folder(id ident.Volume) folder {
+	return folder{filepath.Join(c.Dir, string(id)), c.ballast}
+}
 
 // Error says which volume failed at what.
 type Error struct {

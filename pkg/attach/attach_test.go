@@ -63,7 +63,7 @@ func TestDetachHandsOverAndTheNextAttachGoesOn(t *testing.T) {
 	if n.controller.open || n.controller.head == nil {
 		t.Fatalf("after Detach the controller has open=%v head=%v", n.controller.open, n.controller.head)
 	}
-	if left, err := os.ReadDir(filepath.Join(n.dir, "state")); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(filepath.Join(n.dir, "state")); err != nil || len(left) != 1 || left[0].Name() != ballastName {
 		t.Errorf("left on the node: %v, %v", left, err)
 	}
 	if err := n.detach(); err != nil {
@@ -266,6 +266,27 @@ func TestANodeLetsGoOfWhatWentOnWithoutIt(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A zombie's process that starts again acknowledges nothing: what its pod writes
+// would be in no version of the volume (R7).
+func TestARestartedZombieFailsIO(t *testing.T) {
+	n := newNode(t)
+	n.attach()
+	n.write(3)
+	n.controller.set(false)
+	e := n.controller.epoch
+	if _, err := n.store.Put(t.Context(), container, chunks.FenceName(e.Number), []byte(e.String()), swift.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.exports.Close()
+	n.start()
+	if err := n.device().WriteAt(t.Context(), make([]byte, 512), 0, true); !errors.Is(err, target.ErrGone) {
+		t.Errorf("write: %v, want ErrGone", err)
+	}
+	n.await("the journal is not set aside", func() bool {
+		return n.detach() == nil && slices.Equal(n.left(), []string{"lost-" + e.String()})
+	})
 }
 
 // A volume that is taken from its pod fails what the pod does, over a restart of

@@ -300,6 +300,7 @@ func (e *export) journalConfig(r *record, p class.Parameters) delta.Config {
 		Quota:      p.JournalSize,
 		RunDir:     e.config.RunDir,
 		AllowAnyFS: e.config.AllowAnyFS,
+		Ballast:    e.config.ballast,
 	}
 }
 

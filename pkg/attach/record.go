@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
@@ -77,20 +78,23 @@ func (r *record) iqn() string {
 //	<epoch>/      the journal, see package delta
 //	scratch/      the journal of a reader
 //	lost-<epoch>/ a journal whose epoch was ended without it; kept for the administrator
-type folder string
+type folder struct {
+	path    string
+	ballast *ballast.File // room for the files here, though not for journals
+}
 
-func (f folder) recordPath() string       { return filepath.Join(string(f), "record.json") }
-func (f folder) headPath() string         { return filepath.Join(string(f), "head") }
-func (f folder) reservationsPath() string { return filepath.Join(string(f), "reservations") }
+func (f folder) recordPath() string       { return filepath.Join(f.path, "record.json") }
+func (f folder) headPath() string         { return filepath.Join(f.path, "head") }
+func (f folder) reservationsPath() string { return filepath.Join(f.path, "reservations") }
 func (f folder) journal(r *record) string {
 	if r.Reader {
-		return filepath.Join(string(f), "scratch")
+		return filepath.Join(f.path, "scratch")
 	}
-	return filepath.Join(string(f), r.Epoch.String())
+	return filepath.Join(f.path, r.Epoch.String())
 }
 
 func (f folder) lostPath(e ident.Epoch) string {
-	return filepath.Join(string(f), lostPrefix+e.String())
+	return filepath.Join(f.path, lostPrefix+e.String())
 }
 
 // load reads the record; nil if there is none.
@@ -164,11 +168,17 @@ func (f folder) loadHead() (*snapshots.Root, error) {
 }
 
 // replace writes a file so that after any crash it is the old one or the new one.
+// That others have filled the disk does not hinder it, within bounds: publishing and
+// closing would wait.
 func (f folder) replace(path string, body []byte) error {
-	if err := os.MkdirAll(string(f), 0o700); err != nil {
+	if err := os.MkdirAll(f.path, 0o700); err != nil {
 		return err
 	}
-	t, err := os.CreateTemp(string(f), unfinished) // mode 0600
+	return f.ballast.Within(len(body), func() error { return f.exchange(path, body) })
+}
+
+func (f folder) exchange(path string, body []byte) error {
+	t, err := os.CreateTemp(f.path, unfinished) // mode 0600
 	if err != nil {
 		return err
 	}
@@ -184,7 +194,7 @@ func (f folder) replace(path string, body []byte) error {
 		err = os.Rename(t.Name(), path)
 	}
 	if err == nil {
-		err = syncDir(string(f))
+		err = syncDir(f.path)
 	}
 	return err
 }
@@ -202,15 +212,15 @@ func (f folder) forget(r *record) error {
 	if err := os.Remove(f.recordPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Remove(string(f)); err == nil {
-		return syncDir(filepath.Dir(string(f)))
+	if err := os.Remove(f.path); err == nil {
+		return syncDir(filepath.Dir(f.path))
 	}
-	return syncDir(string(f))
+	return syncDir(f.path)
 }
 
 // empty removes all of the export but its record.
 func (f folder) empty(r *record) error {
-	rests, err := filepath.Glob(filepath.Join(string(f), unfinished))
+	rests, err := filepath.Glob(filepath.Join(f.path, unfinished))
 	if err != nil {
 		return err
 	}
@@ -229,7 +239,7 @@ func (f folder) empty(r *record) error {
 			return err
 		}
 	}
-	return syncDir(string(f))
+	return syncDir(f.path)
 }
 
 // setAside keeps the journal of an epoch that the authority has ended without
@@ -247,7 +257,7 @@ func (f folder) setAside(r *record) error {
 		err = os.Chtimes(f.lostPath(r.Epoch), now, now)
 	}
 	if err == nil {
-		err = syncDir(string(f))
+		err = syncDir(f.path)
 	}
 	return err
 }

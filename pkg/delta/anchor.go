@@ -130,6 +130,10 @@ func (a *anchor) store(f File) error {
 
 // writeFile puts content under name, all or nothing, durably.
 func writeFile(fs FS, name string, content []byte) error {
+	return fs.Within(len(content), func() error { return putFile(fs, name, content) })
+}
+
+func putFile(fs FS, name string, content []byte) error {
 	temporary := name + temporarySuffix
 	f, err := fs.Create(temporary)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
@@ -83,6 +84,9 @@ type Config struct {
 	// Prewrite is how far the log is filled with zeros ahead of its first use,
 	// in bytes; 0 means one segment, negative not at all.
 	Prewrite int64
+	// Ballast is room for the files beside the log when the disk is full; it may be
+	// nil. FS, where it is set, has its own.
+	Ballast *ballast.File
 	// AllowAnyFS accepts tmpfs and overlay: for tests only.
 	AllowAnyFS bool
 }

@@ -23,6 +23,9 @@ type FS interface {
 	// MapPage maps the first Block bytes of a file, which it makes if there is
 	// none. What is stored there survives the process without a call.
 	MapPage(name string) (Page, error)
+	// Within runs write, which adds some bytes to the disk, and perhaps again if
+	// that is full.
+	Within(bytes int, write func() error) error
 	// BootID tells this boot of the node from all others.
 	BootID() ([16]byte, error)
 	// CheckDurable returns ErrUnfit if files in dir do not survive the node.

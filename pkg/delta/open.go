@@ -18,7 +18,7 @@ const lockName = "lock"
 // withDefaults fills in and checks cfg.
 func (cfg Config) withDefaults() (Config, error) {
 	if cfg.FS == nil {
-		cfg.FS = osFS{}
+		cfg.FS = osFS{cfg.Ballast}
 	}
 	if cfg.SegmentSize == 0 {
 		cfg.SegmentSize = 64 << 20

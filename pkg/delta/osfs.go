@@ -11,10 +11,14 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
 )
 
 // osFS is the operating system's file system.
-type osFS struct{}
+type osFS struct{ ballast *ballast.File }
+
+func (o osFS) Within(bytes int, write func() error) error { return o.ballast.Within(bytes, write) }
 
 func (osFS) Mkdir(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -182,7 +186,7 @@ func fdatasync(f *os.File) error {
 
 func (f *osFile) Allocate(size int64) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if ballast.Full(err) {
 		err = fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	if err != nil {

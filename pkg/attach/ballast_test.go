@@ -1,0 +1,62 @@
+package attach
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// On a disk that others have filled to the last block a volume is written,
+// published, served by a new process, and closed.
+func TestFullDisk(t *testing.T) {
+	n := newNode(t)
+	n.exports.Close()
+	state := filepath.Join(n.dir, "state")
+	if err := unix.Mount("tmpfs", state, "tmpfs", 0, "size=600m"); err != nil { // a journal of 512 MiB and what is set aside
+		t.Skipf("mount a small tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		n.exports.Close()
+		if err := unix.Unmount(state, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	n.start()
+	n.attach()
+	filler, err := os.Create(filepath.Join(state, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	zeros, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zeros.Close()
+	if _, err := io.Copy(filler, zeros); !ballast.Full(err) {
+		t.Fatal(err)
+	}
+	for round := range byte(5) {
+		n.write(round + 1)
+		if _, err := n.exports.Seal(t.Context(), &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: 10000}); err != nil {
+			t.Fatalf("cut %d: %v", round, err)
+		}
+		n.exports.Close()
+		n.start()
+		n.attach()
+		n.expect(round + 1)
+	}
+	n.write(9)
+	if err := n.detach(); err != nil {
+		t.Fatal(err)
+	}
+	n.attach()
+	n.expect(9)
+}
