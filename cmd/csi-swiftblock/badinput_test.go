@@ -61,13 +61,13 @@ func (a *admin) records() []string {
 		a.Fatal(err)
 	}
 	list := []string{}
-	for row, err := range authority.All(a.Context(), records.Volumes(), "") {
+	for row, err := range authority.All(a.Context(), records.Volumes()) {
 		if err != nil {
 			a.Fatal(err)
 		}
 		list = append(list, "volume "+row.Key)
 	}
-	for row, err := range authority.All(a.Context(), records.Snapshots(), "") {
+	for row, err := range authority.All(a.Context(), records.Snapshots()) {
 		if err != nil {
 			a.Fatal(err)
 		}

@@ -128,7 +128,7 @@ type deletedView struct {
 // deleted lists the volumes that are deleted and not yet removed.
 func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedView, error) {
 	list := []deletedView{}
-	for row, err := range authority.All(ctx, s.records.Volumes(), "") {
+	for row, err := range authority.All(ctx, s.records.Volumes()) {
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +141,7 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 		}
 	}
 	sources := map[ident.Volume]int{}
-	for row, err := range authority.All(ctx, s.records.Snapshots(), "") {
+	for row, err := range authority.All(ctx, s.records.Snapshots()) {
 		if err != nil {
 			return nil, err
 		}
@@ -149,15 +149,16 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 			sources[row.Value.Source]++
 		}
 	}
+	clones := map[ident.Volume]int{}
+	for row, err := range authority.All(ctx, s.records.Pins()) {
+		if err != nil {
+			return nil, err
+		}
+		clones[row.Value.Owner]++
+	}
 	for i := range list {
 		d := &list[i]
-		d.Snapshots = sources[d.Volume]
-		for _, err := range authority.All(ctx, s.records.Pins(), string(d.Volume)+".") {
-			if err != nil {
-				return nil, err
-			}
-			d.Clones++
-		}
+		d.Snapshots, d.Clones = sources[d.Volume], clones[d.Volume]
 		var err error
 		if d.Objects, d.Bytes, err = s.contents(ctx, d.Container); err != nil {
 			return nil, err

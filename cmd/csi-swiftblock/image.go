@@ -165,7 +165,7 @@ name is free.`,
 
 // eachImport calls visit for every import under way or interrupted.
 func (s *session) eachImport(ctx context.Context, visit func(authority.Volume) error) error {
-	for row, err := range authority.All(ctx, s.records.Volumes(), "") {
+	for row, err := range authority.All(ctx, s.records.Volumes()) {
 		if err == nil && row.Value.State == authority.Importing {
 			err = visit(row.Value)
 		}

@@ -72,7 +72,7 @@ func (s *session) removableSnapshot(ctx context.Context, arg string) (ident.Snap
 // removable finds a record by its id, or else by its name.
 func removable[T any, ID ~string](ctx context.Context, t authority.Table[T], kind, arg string, describe func(T) (id ID, name string, ok bool)) (ID, error) {
 	found := named[ID]{}
-	for row, err := range authority.All(ctx, t, "") {
+	for row, err := range authority.All(ctx, t) {
 		if err != nil {
 			return "", err
 		}

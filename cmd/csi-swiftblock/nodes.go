@@ -60,7 +60,7 @@ func nodesListCommand() *cobra.Command {
 				return err
 			}
 			list := []authority.GivenUp{}
-			for row, err := range authority.All(c.Context(), s.givenUp, "") {
+			for row, err := range authority.All(c.Context(), s.givenUp) {
 				if err != nil {
 					return err
 				}

@@ -90,11 +90,13 @@ func (s *session) inspect(ctx context.Context, v authority.Volume) (inspection, 
 	if err != nil {
 		return i, err
 	}
-	for row, err := range authority.All(ctx, s.records.Pins(), string(v.ID)+".") {
+	for row, err := range authority.All(ctx, s.records.Pins()) {
 		if err != nil {
 			return i, err
 		}
-		i.Clones = append(i.Clones, row.Value.Child)
+		if row.Value.Owner == v.ID {
+			i.Clones = append(i.Clones, row.Value.Child)
+		}
 	}
 	root, err := s.root(ctx, v.Head)
 	if root == nil || err != nil {

@@ -38,6 +38,9 @@ var (
 	// ErrKey refuses a key that is not 1 to 200 characters of [0-9a-z.-] with a
 	// letter or digit at both ends: what every implementation can store.
 	ErrKey = errors.New("invalid record key")
+	// ErrPlace refuses a place that no listing of the table gave, or that it has
+	// given up since: the listing has to begin again.
+	ErrPlace = errors.New("unknown token of a listing, or one that is too old")
 )
 
 // Version names one state of one record. It is opaque, it is never used again
@@ -66,10 +69,11 @@ type Table[T any] interface {
 	Update(ctx context.Context, key string, v T, old Version) (Version, error)
 	// Delete removes the record if it is still at version old, else ErrConflict.
 	Delete(ctx context.Context, key string, old Version) error
-	// List returns at most limit records, in the order of their keys, whose
-	// keys come after the given one. It sees every record that existed
-	// throughout the call. Fewer than limit records mean that there are no more.
-	List(ctx context.Context, after string, limit int) ([]Row[T], error)
+	// List returns a page of a listing: at most limit records, in the order of
+	// their keys, from a place that an earlier page gave, or from the beginning.
+	// next is where the listing goes on, Beginning if there is no more. All pages
+	// together hold every record that existed from the first call to the last.
+	List(ctx context.Context, from Place, limit int) (rows []Row[T], next Place, err error)
 }
 
 // Authority is the set of tables.
@@ -83,27 +87,48 @@ type Authority interface {
 // pageSize bounds how many records All holds in memory at once.
 const pageSize = 1000
 
-// All iterates over the records whose keys are longer than prefix and begin with
-// it, in the order of their keys, a page at a time. It ends after the first error.
-func All[T any](ctx context.Context, t Table[T], prefix string) iter.Seq2[Row[T], error] {
+// All iterates over the records in the order of their keys, a page at a time. It
+// ends after the first error.
+func All[T any](ctx context.Context, t Table[T]) iter.Seq2[Row[T], error] {
 	return func(yield func(Row[T], error) bool) {
-		for after := prefix; ; {
-			rows, err := t.List(ctx, after, pageSize)
+		for place := Beginning; ; {
+			rows, next, err := t.List(ctx, place, pageSize)
 			if err != nil {
 				yield(Row[T]{}, err)
 				return
 			}
 			for _, row := range rows {
-				if !strings.HasPrefix(row.Key, prefix) || !yield(row, nil) {
+				if !yield(row, nil) {
 					return
 				}
-				after = row.Key
 			}
-			if len(rows) < pageSize {
+			if place = next; place == Beginning {
 				return
 			}
 		}
 	}
+}
+
+// Place is where a listing goes on. Only the table that gave it understands it,
+// and only for some time.
+type Place string
+
+// Beginning is where a listing begins.
+const Beginning Place = ""
+
+// afterKey begins the places of tables that find a place by its key.
+const afterKey = "after/"
+
+// After is the place after a key, in a table that keeps no others.
+func After(key string) Place { return Place(afterKey + key) }
+
+// Key is the key that the place comes after, "" for the beginning.
+func (p Place) Key() (string, error) {
+	key, ok := strings.CutPrefix(string(p), afterKey)
+	if p != Beginning && (!ok || CheckKey(key) != nil) {
+		return "", fmt.Errorf("%w: %.80q", ErrPlace, string(p))
+	}
+	return key, nil
 }
 
 // CheckKey returns ErrKey for a key that a table must refuse.

@@ -127,7 +127,7 @@ func powerLoss(t *testing.T, random *rand.Rand, steps int) (done bool) {
 		t.Fatalf("power failed in step %d: %v", steps, err)
 	}
 	have := map[string]string{}
-	for row, err := range All(ctx, f.Claims(), "") {
+	for row, err := range All(ctx, f.Claims()) {
 		if err != nil {
 			t.Fatalf("power failed in step %d: %v", steps, err)
 		}
@@ -213,7 +213,7 @@ func TestFileStopsWhenItCannotSync(t *testing.T) {
 	if _, _, err := f.Claims().Get(ctx, "a"); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("Get after a failed sync: %v, want an error", err)
 	}
-	if _, err := f.Volumes().List(ctx, "", 1); err == nil { // of any table
+	if _, _, err := f.Volumes().List(ctx, "", 1); err == nil { // of any table
 		t.Error("List after a failed sync succeeded")
 	}
 }

@@ -293,26 +293,29 @@ func (t *fileTable[T]) Get(ctx context.Context, key string) (v T, version Versio
 }
 
 // List implements [Table].
-func (t *fileTable[T]) List(ctx context.Context, after string, limit int) ([]Row[T], error) {
+func (t *fileTable[T]) List(ctx context.Context, from Place, limit int) (rows []Row[T], next Place, err error) {
+	after, err := from.Key()
+	if err != nil {
+		return nil, "", fmt.Errorf("authority: list %s: %w", t.name, err)
+	}
 	keys, err := t.keys(after)
 	if err = errors.Join(err, t.usable(), ctx.Err()); err != nil {
-		return nil, fmt.Errorf("authority: list %s: %w", t.name, err)
+		return nil, "", fmt.Errorf("authority: list %s: %w", t.name, err)
 	}
-	var rows []Row[T]
 	for _, key := range keys {
 		if len(rows) >= limit {
-			break
+			return rows, After(rows[len(rows)-1].Key), nil
 		}
 		v, version, err := t.Get(ctx, key)
 		if errors.Is(err, ErrNotFound) {
 			continue // deleted since the directory was read
 		}
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		rows = append(rows, Row[T]{key, version, v})
 	}
-	return rows, nil
+	return rows, Beginning, nil
 }
 
 // wrap says which record an error is about.

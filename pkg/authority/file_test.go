@@ -95,7 +95,7 @@ func TestFileRefusesDamage(t *testing.T) {
 		}
 		_, create := volumes.Create(ctx, "a", authority.Volume{})
 		_, update := volumes.Update(ctx, "a", authority.Volume{}, versions["a"])
-		_, list := volumes.List(ctx, "", 10)
+		_, _, list := volumes.List(ctx, "", 10)
 		for verb, err := range map[string]error{
 			"Get": get, "Create": create, "Update": update, "List": list, "Delete": volumes.Delete(ctx, "a", versions["a"]),
 		} {

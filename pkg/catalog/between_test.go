@@ -130,7 +130,7 @@ func createChild(c *catalog.Catalog, w *world, f *fixture) error {
 // deleteChild deletes a child that is being created, as an administrator can who
 // reads its id in the authority.
 func deleteChild(c *catalog.Catalog, w *world, f *fixture) error {
-	list, err := w.authority.Volumes().List(w.ctx, "", 10)
+	list, _, err := w.authority.Volumes().List(w.ctx, "", 10)
 	w.check(err)
 	for _, row := range list {
 		if row.Value.Origin != nil {

@@ -56,7 +56,7 @@ func (c *Catalog) Collect(ctx context.Context, o CollectOptions) (Collected, err
 		return total, err
 	}
 	var errs []error
-	for row, err := range authority.All(ctx, c.volumes, "") {
+	for row, err := range authority.All(ctx, c.volumes) {
 		if err != nil {
 			return total, errors.Join(append(errs, err)...)
 		}

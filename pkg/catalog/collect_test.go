@@ -56,19 +56,19 @@ func (w *world) lean() {
 			return nil
 		}))
 	}
-	for row, err := range authority.All(w.ctx, w.authority.Volumes(), "") {
+	for row, err := range authority.All(w.ctx, w.authority.Volumes()) {
 		w.check(err)
 		if row.Value.State == authority.Ready {
 			reach(row.Value.Head)
 		}
 	}
-	for row, err := range authority.All(w.ctx, w.authority.Snapshots(), "") {
+	for row, err := range authority.All(w.ctx, w.authority.Snapshots()) {
 		w.check(err)
 		if row.Value.State != authority.Deleted {
 			reach(row.Value.Root)
 		}
 	}
-	for row, err := range authority.All(w.ctx, w.authority.Pins(), "") {
+	for row, err := range authority.All(w.ctx, w.authority.Pins()) {
 		w.check(err)
 		reach(&row.Value.Root)
 	}

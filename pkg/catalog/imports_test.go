@@ -151,7 +151,7 @@ func (m *model) endImport() {
 // abortImports gives up all that nobody will go on with, as an administrator does.
 func (m *model) abortImports() {
 	clear(m.imports)
-	for row, err := range authority.All(m.ctx, m.authority.Volumes(), "") {
+	for row, err := range authority.All(m.ctx, m.authority.Volumes()) {
 		m.check(err)
 		if row.Value.State == authority.Importing {
 			m.say("abort the import of %s", row.Value.Name)

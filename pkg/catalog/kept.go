@@ -31,7 +31,7 @@ func (c *Catalog) references(ctx context.Context) (*references, error) {
 		roots: map[ident.Volume]map[authority.Root]bool{}, deciding: map[ident.Volume]bool{},
 		volumes: map[ident.Volume]bool{}, snapshots: map[ident.Snapshot]bool{}, pins: map[string]bool{},
 	}
-	for row, err := range authority.All(ctx, c.volumes, "") {
+	for row, err := range authority.All(ctx, c.volumes) {
 		if err == nil {
 			err = c.volumeRoots(refs, row.Value)
 		}
@@ -39,7 +39,7 @@ func (c *Catalog) references(ctx context.Context) (*references, error) {
 			return nil, err
 		}
 	}
-	for row, err := range authority.All(ctx, c.snapshots, "") {
+	for row, err := range authority.All(ctx, c.snapshots) {
 		if err == nil {
 			err = c.snapshotRoots(refs, row.Value)
 		}
@@ -47,7 +47,7 @@ func (c *Catalog) references(ctx context.Context) (*references, error) {
 			return nil, err
 		}
 	}
-	for row, err := range authority.All(ctx, c.pins, "") {
+	for row, err := range authority.All(ctx, c.pins) {
 		if err != nil {
 			return nil, err
 		}

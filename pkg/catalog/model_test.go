@@ -313,7 +313,7 @@ func (m *model) snap(name, volume string, v *thing) {
 	p.done = func(err error) {
 		if errors.Is(err, catalog.ErrLost) {
 			m.say("  the cut was lost")
-			list, err := m.authority.Snapshots().List(m.ctx, "", 1000)
+			list, _, err := m.authority.Snapshots().List(m.ctx, "", 1000)
 			m.check(err)
 			for _, row := range list {
 				if row.Value.Name == name {

@@ -164,7 +164,7 @@ func (r *recovery) run(ctx context.Context) error {
 // candidates are the volumes that have a container or a record.
 func (r *recovery) candidates(ctx context.Context) ([]ident.Volume, error) {
 	var ids []ident.Volume
-	for row, err := range authority.All(ctx, r.volumes, "") {
+	for row, err := range authority.All(ctx, r.volumes) {
 		if err != nil {
 			return nil, err
 		}

@@ -141,7 +141,7 @@ func (w *world) records() []string {
 
 func versions[T any](w *world, table authority.Table[T]) (list []string) {
 	w.t.Helper()
-	for row, err := range authority.All(w.ctx, table, "") {
+	for row, err := range authority.All(w.ctx, table) {
 		w.check(err)
 		list = append(list, row.Key+" "+string(row.Version))
 	}

@@ -222,7 +222,7 @@ func (r *recovery) there(ctx context.Context, at *authority.Root) (bool, error) 
 // snapshotsGone deletes again what was deleted after an old copy of the authority
 // had been made.
 func (r *recovery) snapshotsGone(ctx context.Context) error {
-	for row, err := range authority.All(ctx, r.snapshots, "") {
+	for row, err := range authority.All(ctx, r.snapshots) {
 		if err != nil {
 			return err
 		}

@@ -320,16 +320,13 @@ func (c *Catalog) readySnapshot(ctx context.Context, id ident.Snapshot) (authori
 }
 
 // ListSnapshots returns at most limit ready snapshots, of one volume if source
-// is not "", in the order of their ids, after the given one. next is "" at the
-// end of the list.
-func (c *Catalog) ListSnapshots(ctx context.Context, source ident.Volume, after ident.Snapshot, limit int) (page []authority.Snapshot, next ident.Snapshot, err error) {
-	page, more, err := listPage(ctx, c.snapshots, string(after), limit, func(s authority.Snapshot) bool {
+// is not "", in the order of their ids, and the place where the list goes on: none
+// at its end.
+func (c *Catalog) ListSnapshots(ctx context.Context, source ident.Volume, from authority.Place, limit int) ([]authority.Snapshot, authority.Place, error) {
+	page, next, err := listPage(ctx, c.snapshots, from, limit, func(s authority.Snapshot) bool {
 		return s.State == authority.Ready && (source == "" || s.Source == source)
 	})
-	if more {
-		next = page[len(page)-1].ID
-	}
-	return page, next, failed(err, "list", "snapshots after", after)
+	return page, next, failed(err, "list", "snapshots from", from)
 }
 
 // deleteObject deletes an object; one that is not there is no error.

@@ -128,7 +128,7 @@ func TestCutThatDiedWithItsNode(t *testing.T) {
 		_, err = w.CreateSnapshot(w.ctx, "snap", e.volume)
 		w.want(err, catalog.ErrLost)
 	}
-	list, err := w.authority.Snapshots().List(w.ctx, "", 10)
+	list, _, err := w.authority.Snapshots().List(w.ctx, "", 10)
 	w.check(err)
 	id := list[0].Value.ID
 	_, err = w.GetSnapshot(w.ctx, id)

@@ -85,7 +85,7 @@ func (c *Catalog) forgotten(ctx context.Context, age, unfinished time.Duration, 
 // claims its name may take any time.
 func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Volume], error) {
 	var dead []authority.Row[authority.Volume]
-	for row, err := range authority.All(ctx, c.volumes, "") {
+	for row, err := range authority.All(ctx, c.volumes) {
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +114,7 @@ func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Vo
 // sweepSnapshots marks the volumes that live snapshots need, and removes what is
 // left of deleted ones.
 func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bool, swept *Swept) error {
-	for row, err := range authority.All(ctx, c.snapshots, "") {
+	for row, err := range authority.All(ctx, c.snapshots) {
 		if err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bo
 // record was made by a call that died after its volume was deleted and erased:
 // ids are not used again, so nobody needs it.
 func (c *Catalog) sweepPins(ctx context.Context, needed map[ident.Volume]bool) error {
-	for row, err := range authority.All(ctx, c.pins, "") {
+	for row, err := range authority.All(ctx, c.pins) {
 		if err != nil {
 			return err
 		}

@@ -229,44 +229,38 @@ func (c *Catalog) readyVolume(ctx context.Context, id ident.Volume) (authority.V
 	return v, absent(err)
 }
 
-// ListVolumes returns at most limit volumes that are ready, in the order of
-// their ids, after the given one. next is "" at the end of the list.
-func (c *Catalog) ListVolumes(ctx context.Context, after ident.Volume, limit int) (page []authority.Volume, next ident.Volume, err error) {
-	page, more, err := listPage(ctx, c.volumes, string(after), limit, func(v authority.Volume) bool { return v.State == authority.Ready })
-	if more {
-		next = page[len(page)-1].ID
-	}
-	return page, next, failed(err, "list", "volumes after", after)
+// ListVolumes returns at most limit volumes that are ready, in the order of their
+// ids, and the place where the list goes on: none at its end.
+func (c *Catalog) ListVolumes(ctx context.Context, from authority.Place, limit int) ([]authority.Volume, authority.Place, error) {
+	page, next, err := listPage(ctx, c.volumes, from, limit, func(v authority.Volume) bool { return v.State == authority.Ready })
+	return page, next, failed(err, "list", "volumes from", from)
 }
 
 // maxPage bounds the entries of a page, whatever is asked for.
 const maxPage = 10000
 
-// listPage returns at most limit of the records after a key that are shown, and
-// whether there are more.
-func listPage[T any](ctx context.Context, t authority.Table[T], after string, limit int, shown func(T) bool) (page []T, more bool, err error) {
+// listPage returns at most limit of the records from a place on that are shown, and
+// the place after them.
+func listPage[T any](ctx context.Context, t authority.Table[T], from authority.Place, limit int, shown func(T) bool) (page []T, next authority.Place, err error) {
 	if limit < 1 {
-		return nil, false, fmt.Errorf("%w: a page has at least one entry", ErrInvalid)
+		return nil, "", fmt.Errorf("%w: a page has at least one entry", ErrInvalid)
 	}
 	limit = min(limit, maxPage)
 	for {
-		rows, err := t.List(ctx, after, limit+1)
+		// No more than the page has room for: a place is only known after a call.
+		rows, next, err := t.List(ctx, from, limit-len(page))
 		if err != nil {
-			return nil, false, err
+			return nil, "", err
 		}
 		for _, row := range rows {
-			after = row.Key
-			if !shown(row.Value) {
-				continue
+			if shown(row.Value) {
+				page = append(page, row.Value)
 			}
-			if len(page) == limit {
-				return page, true, nil
-			}
-			page = append(page, row.Value)
 		}
-		if len(rows) <= limit {
-			return page, false, nil
+		if next == authority.Beginning || len(page) == limit {
+			return page, next, nil
 		}
+		from = next
 	}
 }
 

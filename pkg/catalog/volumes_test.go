@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
@@ -119,15 +120,15 @@ func TestListsArePaged(t *testing.T) {
 	w.check(w.DeleteVolume(w.ctx, w.volume("c").ID))
 	for _, limit := range []int{1, 2, 3, 4, 5, 100} {
 		n := 0
-		for after := w.volume("a").ID[:0]; ; {
-			page, next, err := w.ListVolumes(w.ctx, after, limit)
+		for place := authority.Beginning; ; {
+			page, next, err := w.ListVolumes(w.ctx, place, limit)
 			w.check(err)
 			for _, v := range page {
 				if n++; !want[string(v.ID)] || v.Name == "c" {
 					t.Errorf("unexpected volume %s", v.Name)
 				}
 			}
-			if after = next; next == "" {
+			if place = next; next == authority.Beginning {
 				break
 			}
 		}

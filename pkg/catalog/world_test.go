@@ -206,7 +206,7 @@ func (w *world) empty() {
 // rows checks how many records a table has.
 func rows[T any](w *world, table authority.Table[T], want int) {
 	w.t.Helper()
-	list, err := table.List(w.ctx, "", 1000)
+	list, _, err := table.List(w.ctx, authority.Beginning, 1000)
 	w.check(err)
 	if len(list) != want {
 		w.t.Fatalf("%d records, want %d: %+v", len(list), want, list)

@@ -20,7 +20,7 @@ type Catalog interface {
 	CreateVolume(ctx context.Context, spec catalog.VolumeSpec) (authority.Volume, error)
 	DeleteVolume(ctx context.Context, id ident.Volume) error
 	GetVolume(ctx context.Context, id ident.Volume) (authority.Volume, error)
-	ListVolumes(ctx context.Context, after ident.Volume, limit int) ([]authority.Volume, ident.Volume, error)
+	ListVolumes(ctx context.Context, from authority.Place, limit int) ([]authority.Volume, authority.Place, error)
 	Expand(ctx context.Context, id ident.Volume, required, limit int64) (authority.Volume, error)
 	Modify(ctx context.Context, id ident.Volume, mutable map[string]string) (authority.Volume, error)
 
@@ -31,7 +31,7 @@ type Catalog interface {
 	CreateSnapshot(ctx context.Context, name string, source ident.Volume) (authority.Snapshot, error)
 	DeleteSnapshot(ctx context.Context, id ident.Snapshot) error
 	GetSnapshot(ctx context.Context, id ident.Snapshot) (authority.Snapshot, error)
-	ListSnapshots(ctx context.Context, source ident.Volume, after ident.Snapshot, limit int) ([]authority.Snapshot, ident.Snapshot, error)
+	ListSnapshots(ctx context.Context, source ident.Volume, from authority.Place, limit int) ([]authority.Snapshot, authority.Place, error)
 }
 
 // Cluster knows the nodes.
@@ -278,11 +278,11 @@ func (c *Controller) ControllerGetVolume(ctx context.Context, r *csi.ControllerG
 
 // ListVolumes returns a page of the volumes, in the order of their ids.
 func (c *Controller) ListVolumes(ctx context.Context, r *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
-	after, limit, err := page(r, ident.ParseVolume)
+	from, limit, err := page(r)
 	if err != nil {
 		return nil, err
 	}
-	volumes, next, err := c.config.Catalog.ListVolumes(ctx, after, limit)
+	volumes, next, err := c.config.Catalog.ListVolumes(ctx, from, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -328,13 +328,12 @@ func nodes(v authority.Volume) []string {
 // maxPage bounds the entries of one answer, whatever the caller asks for.
 const maxPage = 1000
 
-// page takes in where a listing goes on. A token is the last id of the page
-// before; that this volume is gone by now does not matter.
-func page[ID ~string](r interface {
+// page takes in where a listing goes on, and how long its page may be.
+func page(r interface {
 	GetStartingToken() string
 	GetMaxEntries() int32
-}, parse func(string) (ID, error),
-) (after ID, limit int, err error) {
+},
+) (from authority.Place, limit int, err error) {
 	if r.GetMaxEntries() < 0 {
 		return "", 0, invalid("max_entries", "is negative")
 	}
@@ -342,12 +341,7 @@ func page[ID ~string](r interface {
 	if n := int(r.GetMaxEntries()); n > 0 && n < limit {
 		limit = n
 	}
-	if token := r.GetStartingToken(); token != "" {
-		if after, err = parse(token); err != nil {
-			return "", 0, errPageToken
-		}
-	}
-	return after, limit, nil
+	return authority.Place(r.GetStartingToken()), limit, nil
 }
 
 // ControllerGetCapabilities lists what is implemented.

@@ -23,7 +23,6 @@ var (
 	errBlank        = errors.New("the volume has never been formatted, and who only reads it does not")
 	errExclusive    = errors.New("the volume's access mode allows one pod, and it has one")
 	errNoSuchNode   = errors.New("no such node")
-	errPageToken    = errors.New("unknown starting token")
 	errPending      = errors.New("another call on it is under way; try again")
 )
 
@@ -65,7 +64,7 @@ var table = []struct {
 	{catalog.ErrBusy, codes.Aborted},
 	{authority.ErrConflict, codes.Aborted},
 	{errPending, codes.Aborted},
-	{errPageToken, codes.Aborted},
+	{authority.ErrPlace, codes.Aborted},
 
 	{catalog.ErrInUse, codes.FailedPrecondition},
 	{catalog.ErrNotReady, codes.FailedPrecondition},

@@ -107,11 +107,11 @@ func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 // ControllerListVolumeHealth lists the volumes of a page that something is wrong
 // with. So it may be short, or empty, and yet not the last one.
 func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.ControllerListVolumeHealthRequest) (*csi.ControllerListVolumeHealthResponse, error) {
-	after, limit, err := page(r, ident.ParseVolume)
+	from, limit, err := page(r)
 	if err != nil {
 		return nil, err
 	}
-	volumes, next, err := c.config.Catalog.ListVolumes(ctx, after, limit)
+	volumes, next, err := c.config.Catalog.ListVolumes(ctx, from, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -60,11 +60,11 @@ func (c *Controller) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest)
 // ListSnapshots returns a page of the snapshots, those of one volume, or one. An
 // id that names nothing finds nothing; it is no error.
 func (c *Controller) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest) (*csi.ListSnapshotsResponse, error) {
-	after, limit, err := page(r, ident.ParseSnapshot)
+	from, limit, err := page(r)
 	if err != nil {
 		return nil, err
 	}
-	found, next, err := c.findSnapshots(ctx, r, after, limit)
+	found, next, err := c.findSnapshots(ctx, r, from, limit)
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (c *Controller) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequ
 	return answer, nil
 }
 
-func (c *Controller) findSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest, after ident.Snapshot, limit int) (found []authority.Snapshot, next ident.Snapshot, err error) {
+func (c *Controller) findSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest, from authority.Place, limit int) (found []authority.Snapshot, next authority.Place, err error) {
 	var source ident.Volume
 	if r.GetSourceVolumeId() != "" {
 		if source, err = volumeID("source_volume_id", r.GetSourceVolumeId()); err != nil {
@@ -83,7 +83,7 @@ func (c *Controller) findSnapshots(ctx context.Context, r *csi.ListSnapshotsRequ
 		}
 	}
 	if r.GetSnapshotId() == "" {
-		return c.config.Catalog.ListSnapshots(ctx, source, after, limit)
+		return c.config.Catalog.ListSnapshots(ctx, source, from, limit)
 	}
 	id, err := snapshotID("snapshot_id", r.GetSnapshotId())
 	if err != nil {

@@ -61,7 +61,7 @@ func (t guardedTable[T]) Delete(ctx context.Context, key string, old authority.V
 	return t.gate.Step(func() error { return t.t.Delete(ctx, key, old) })
 }
 
-func (t guardedTable[T]) List(ctx context.Context, after string, limit int) (rows []authority.Row[T], err error) {
-	err = t.gate.Look(func() error { rows, err = t.t.List(ctx, after, limit); return err })
-	return rows, err
+func (t guardedTable[T]) List(ctx context.Context, from authority.Place, limit int) (rows []authority.Row[T], next authority.Place, err error) {
+	err = t.gate.Look(func() error { rows, next, err = t.t.List(ctx, from, limit); return err })
+	return rows, next, err
 }

@@ -3,6 +3,7 @@ package authoritytest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -133,22 +134,25 @@ func (t *memoryTable[T]) Delete(ctx context.Context, key string, old authority.V
 	})
 }
 
-func (t *memoryTable[T]) List(ctx context.Context, after string, limit int) ([]authority.Row[T], error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+func (t *memoryTable[T]) List(ctx context.Context, from authority.Place, limit int) (rows []authority.Row[T], next authority.Place, err error) {
+	after, err := from.Key()
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return nil, "", err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var rows []authority.Row[T]
 	for _, key := range slices.Sorted(maps.Keys(t.rows)) {
-		if key <= after || len(rows) == limit {
+		if key <= after {
 			continue
+		}
+		if len(rows) == limit {
+			return rows, authority.After(rows[limit-1].Key), nil
 		}
 		row := authority.Row[T]{Key: key, Version: t.rows[key].version}
 		if err := json.Unmarshal(t.rows[key].record, &row.Value); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		rows = append(rows, row)
 	}
-	return rows, nil
+	return rows, authority.Beginning, nil
 }

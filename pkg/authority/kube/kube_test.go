@@ -53,7 +53,7 @@ func clear(t *testing.T, a authority.Authority) {
 
 func clearTable[T any](t *testing.T, table authority.Table[T]) {
 	t.Helper()
-	for row, err := range authority.All(t.Context(), table, "") {
+	for row, err := range authority.All(t.Context(), table) {
 		if err == nil {
 			err = table.Delete(t.Context(), row.Key, row.Version)
 		}
@@ -73,7 +73,7 @@ func TestLongListings(t *testing.T) {
 		}
 	}
 	seen := 0
-	for row, err := range authority.All(ctx, claims, "k") {
+	for row, err := range authority.All(ctx, claims) {
 		if want := fmt.Sprintf("k%04d", seen); err != nil || row.Key != want {
 			t.Fatalf("row %d is %q, %v", seen, row.Key, err)
 		}
@@ -93,7 +93,7 @@ func TestWithoutDefinition(t *testing.T) {
 	}
 	server.Undefine("swiftblockvolumes.swiftblock.dev")
 	_, _, get := volumes.Get(ctx, "k")
-	_, list := volumes.List(ctx, "", 1)
+	_, _, list := volumes.List(ctx, authority.Beginning, 1)
 	_, update := volumes.Update(ctx, "k", authority.Volume{}, "uid/1")
 	for verb, err := range map[string]error{"Get": get, "List": list, "Update": update, "Delete": volumes.Delete(ctx, "k", "uid/1")} {
 		if err == nil || errors.Is(err, authority.ErrNotFound) || errors.Is(err, authority.ErrConflict) {
@@ -157,6 +157,53 @@ func TestRestoredBackup(t *testing.T) {
 		if _, err := claims.Update(ctx, fmt.Sprintf("k%d", i), authority.Claim{Name: "late"}, version); !errors.Is(err, authority.ErrConflict) {
 			t.Errorf("an update from before the restore: %v, want ErrConflict", err)
 		}
+	}
+}
+
+// A listing asks for each record once, and goes on where it was when the API server
+// has forgotten the state that it began with. A place that is gone is told.
+func TestListingGoesOn(t *testing.T) {
+	const n = 1203
+	sent, forgotten := 0, true
+	claims := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		from, limit := 0, 0
+		fmt.Sscan(r.FormValue("limit"), &limit)
+		switch token := r.FormValue("continue"); {
+		case token == "lost":
+			w.WriteHeader(http.StatusGone)
+			io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}`)
+			return
+		case token == "at 500" && forgotten:
+			forgotten = false
+			w.WriteHeader(http.StatusGone)
+			io.WriteString(w, `{"kind":"Status","apiVersion":"v1","metadata":{"continue":"at 500 now"},"status":"Failure","reason":"Expired","code":410}`)
+			return
+		case token != "":
+			fmt.Sscanf(token, "at %d", &from)
+		}
+		var items []string
+		for i := from; i < min(from+limit, n); i++ {
+			items = append(items, strings.Replace(good, `"name":"k"`, fmt.Sprintf(`"name":"k%04d"`, i), 1))
+		}
+		next := ""
+		if sent += len(items); from+limit < n {
+			next = fmt.Sprintf("at %d", from+limit)
+		}
+		fmt.Fprintf(w, `{"metadata":{"continue":%q},"items":[%s]}`, next, strings.Join(items, ","))
+	}).Claims()
+	seen := 0
+	for row, err := range authority.All(t.Context(), claims) {
+		if want := fmt.Sprintf("k%04d", seen); err != nil || row.Key != want {
+			t.Fatalf("row %d is %q, %v", seen, row.Key, err)
+		}
+		seen++
+	}
+	if seen != n || sent != n || forgotten {
+		t.Errorf("%d of %d records, %d were sent; the state was forgotten: %v", seen, n, sent, !forgotten)
+	}
+	if _, _, err := claims.List(t.Context(), "lost", 1); !errors.Is(err, authority.ErrPlace) {
+		t.Errorf("from a place that is gone: %v, want ErrPlace", err)
 	}
 }
 

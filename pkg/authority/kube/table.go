@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,8 +21,8 @@ import (
 // recordFormat is the format that this release writes and reads.
 const recordFormat = 1
 
-// chunk is how many objects one request of a listing asks for: some MiB.
-const chunk = 500
+// maxPage is how many objects a request of a listing may ask for: some MiB.
+const maxPage = 500
 
 // object is any of the custom resources.
 type object struct {
@@ -140,41 +141,53 @@ func (t *table[T]) Delete(ctx context.Context, key string, old authority.Version
 	return t.wrap("delete", key, conflict(err))
 }
 
-// List implements [authority.Table]. Kubernetes lists from the beginning or goes
-// on where a listing stopped, but as of the time when that began: so that the
-// call sees what is there now, it reads from the beginning and leaves out what
-// does not come after the key.
-func (t *table[T]) List(ctx context.Context, after string, limit int) (rows []authority.Row[T], err error) {
-	for next := ""; ; {
-		var page struct {
-			Metadata metav1.ListMeta `json:"metadata"`
-			Items    []object        `json:"items"`
-		}
-		request := t.client.Get().Resource(t.resource).Param("limit", strconv.Itoa(chunk))
-		if next != "" {
-			request.Param("continue", next)
-		}
-		if err := send(ctx, request, &page); err != nil {
-			return nil, fmt.Errorf("authority: list %s: %w", t.resource, err)
-		}
-		for i := range page.Items {
-			o := &page.Items[i]
-			if o.Metadata.Name <= after {
-				continue
-			}
-			if len(rows) >= limit {
-				return rows, nil
-			}
-			row, err := t.decode(o)
-			if err != nil {
-				return nil, t.wrap("list", o.Metadata.Name, err)
-			}
-			rows = append(rows, row)
-		}
-		if next = page.Metadata.Continue; next == "" {
-			return rows, nil
-		}
+// List implements [authority.Table]. A place is the API server's own; all pages of
+// a listing are as of its beginning, as long as etcd keeps that (five minutes, say).
+// Then the rest is as of now, which the listing may just as well be: what existed
+// all the time is in both.
+func (t *table[T]) List(ctx context.Context, from authority.Place, limit int) (rows []authority.Row[T], next authority.Place, err error) {
+	page, err := t.page(ctx, from, limit)
+	if later := placeOfNow(err); later != authority.Beginning {
+		page, err = t.page(ctx, later, limit)
 	}
+	if from != authority.Beginning && (apierrors.IsBadRequest(err) || apierrors.IsResourceExpired(err)) {
+		err = fmt.Errorf("%w: %w", authority.ErrPlace, err)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("authority: list %s: %w", t.resource, err)
+	}
+	for i := range page.Items {
+		row, err := t.decode(&page.Items[i])
+		if err != nil {
+			return nil, "", t.wrap("list", page.Items[i].Metadata.Name, err)
+		}
+		rows = append(rows, row)
+	}
+	return rows, authority.Place(page.Metadata.Continue), nil
+}
+
+// list is a page as the API server sends it.
+type list struct {
+	Metadata metav1.ListMeta `json:"metadata"`
+	Items    []object        `json:"items"`
+}
+
+func (t *table[T]) page(ctx context.Context, from authority.Place, limit int) (page list, err error) {
+	request := t.client.Get().Resource(t.resource).Param("limit", strconv.Itoa(min(limit, maxPage)))
+	if from != authority.Beginning {
+		request.Param("continue", string(from))
+	}
+	return page, send(ctx, request, &page)
+}
+
+// placeOfNow is the place where a listing may go on as of now, which the API server
+// tells when it has forgotten the state that the listing began with.
+func placeOfNow(err error) authority.Place {
+	var status apierrors.APIStatus
+	if apierrors.IsResourceExpired(err) && errors.As(err, &status) {
+		return authority.Place(status.Status().Continue)
+	}
+	return authority.Beginning
 }
 
 // one sends a request that is answered with an object of the key.

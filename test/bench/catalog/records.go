@@ -99,10 +99,10 @@ func listing(b *rig.Bench) error {
 		return func() (float64, error) {
 			seen := 0
 			t, err := rig.Seconds(func() error {
-				for after := ident.Volume(""); ; {
-					list, next, err := s.ListVolumes(b.Ctx, after, page)
+				for place := authority.Beginning; ; {
+					list, next, err := s.ListVolumes(b.Ctx, place, page)
 					seen += len(list)
-					if after = next; err != nil || next == "" {
+					if place = next; err != nil || next == authority.Beginning {
 						return err
 					}
 				}
