@@ -117,6 +117,14 @@ func (m *machine) store() swift.Store {
 	return store
 }
 
+// containers are the names of all containers of volumes in the store.
+func (m *machine) containers() []string {
+	m.t.Helper()
+	names, err := m.store().Containers(m.t.Context(), "swiftblock_", "", 0)
+	m.must(err)
+	return names
+}
+
 // objects lists the volume's container; nothing if that is gone.
 func (v volume) objects() []swift.Info {
 	v.t.Helper()

@@ -12,6 +12,7 @@ import (
 	"net/rpc"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,6 +130,7 @@ const (
 	embeddedStore = "127.0.0.1:18081"
 	openingsPort  = "13261" // of the controller
 	exportsPort   = "13263" // of each export process
+	metrics       = "127.0.0.1:13264"
 )
 
 func (m *machine) path(name string) string     { return filepath.Join(m.dir, name) }
@@ -162,7 +164,7 @@ func (m *machine) arguments(name string) []string {
 		return []string{
 			"--state", m.path("journals"), "--run", "/run/" + filepath.Base(m.dir), "--node", m.name,
 			"--listen", m.endpoint("export"), "--network", exports, "--controller", openings, "--certificates", m.path("certificates/" + m.name),
-			"--portal", "127.0.0.1:13262",
+			"--portal", "127.0.0.1:13262", "--metrics-address", metrics,
 		}
 	default:
 		return []string{"--csi", m.endpoint("node"), "--export", m.endpoint("export"), "--node", m.name}
@@ -250,6 +252,15 @@ func (m *machine) kubelet(what string, call func(context.Context) error) {
 			m.t.Fatalf("%s does not succeed within five minutes: %v", what, err)
 		}
 	}
+}
+
+// metric is a figure of the volume that its export process shows.
+func (v volume) metric(name string) float64 {
+	v.t.Helper()
+	line := v.run(`busybox wget -qO - http://%s/metrics | grep '^swiftblock_volume_%s{.*%s'`, metrics, name, v.id)
+	value, err := strconv.ParseFloat(line[strings.LastIndex(line, " ")+1:], 64)
+	v.must(err)
+	return value
 }
 
 // nothingIsLeft looks for what a volume must not leave on its node.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -190,23 +191,47 @@ func TestGivenUpNodeHandsOver(t *testing.T) {
 }
 
 // A node that was stopped, given up and wakes up again while its pod writes on
-// changes nothing, and its pod gets errors as soon as it can know (P6, R7).
+// changes nothing, and its pod gets errors as soon as it can know (P6, R7). One
+// whose process is started anew knows it before it acknowledges anything, however
+// long its rpo is.
 func TestZombie(t *testing.T) {
+	t.Run("continued", func(t *testing.T) {
+		zombie(t, soon, func(second *machine) { second.signal("export", syscall.SIGCONT) })
+	})
+	t.Run("restarted", func(t *testing.T) {
+		acknowledged := zombie(t, spec{}, func(second *machine) {
+			second.kill("export")
+			second.start("export")
+		})
+		if acknowledged != 0 {
+			t.Errorf("the restarted zombie acknowledged %d writes", acknowledged)
+		}
+	})
+}
+
+// zombie returns how many writes of its pod the zombie acknowledged after it woke.
+func zombie(t *testing.T, s spec, wake func(*machine)) (acknowledged int) {
 	first := startMachine(t)
 	second := first.startSecond()
-	v := second.use("volume", soon)
+	v := second.use("volume", s)
 	v.must(v.write("early", true))
-	v.published()
-	v.published()
+	first.removeSnapshot(v.snapshot("early")) // publishes
 	second.run(`cat >/tmp/pod.sh <<-'END'
-		for ((i = 0; ; i++)); do
+		for ((i = 1; ; i++)); do
 			echo $i | dd of=$1/zombie bs=4k conv=fsync status=none || break
+			echo $i >/tmp/pod.acknowledged
 		done
 		date +%%s.%%N >/tmp/pod.ended
 	END
 	rm -f /tmp/pod.ended
+	echo 0 >/tmp/pod.acknowledged
 	setsid bash /tmp/pod.sh %s >/tmp/pod.log 2>&1 &`, v.pod())
-	time.Sleep(time.Second)
+	count := func() int {
+		n, err := strconv.Atoi(second.run("cat /tmp/pod.acknowledged"))
+		second.must(err)
+		return n
+	}
+	second.eventually("the pod does not write", func() bool { return count() > 3 })
 	second.signal("export", syscall.SIGSTOP)
 	second.giveUp()
 	v.kubelet("unbind", v.unbind)
@@ -215,17 +240,19 @@ func TestZombie(t *testing.T) {
 	w.expect("early")
 	w.must(w.write("new", true))
 
-	before := w.roots()
-	second.signal("export", syscall.SIGCONT)
+	before, roots := count(), w.roots()
+	wake(second)
 	woke := time.Now()
 	second.eventually("the zombie's pod writes on", func() bool {
 		_, err := second.try("test -e /tmp/pod.ended")
 		return err == nil
 	})
-	t.Logf("the zombie's pod got an error %v after it woke up: %s", time.Since(woke).Round(time.Millisecond), second.run("tail -n 1 /tmp/pod.log"))
+	acknowledged = count() - before
+	t.Logf("the zombie's pod got an error %v after it woke up, and %d acknowledgements before: %s",
+		time.Since(woke).Round(time.Millisecond), acknowledged, second.run("tail -n 1 /tmp/pod.log"))
 	time.Sleep(5 * time.Second) // it may still try to publish
 	for _, name := range w.roots() {
-		if strings.HasPrefix(name, "r/1-") && !slices.Contains(before, name) {
+		if strings.HasPrefix(name, "r/1-") && !slices.Contains(roots, name) {
 			t.Errorf("the zombie published %s", name)
 		}
 	}
@@ -241,6 +268,7 @@ func TestZombie(t *testing.T) {
 	w.remove()
 	first.nothingIsLeft(v.id)
 	first.noErrors()
+	return acknowledged
 }
 
 // roots are the names of the volume's roots in Swift.

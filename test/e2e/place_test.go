@@ -8,6 +8,9 @@ import (
 	"net/rpc"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -80,6 +83,44 @@ func (p *Place) Signal(s Signal, _ *struct{}) error {
 		delete(p.running, s.Name)
 	}
 	return err
+}
+
+// Hunt waits for a program to run, and kills processes in the middle of it.
+type Hunt struct {
+	Program string
+	After   time.Duration // of its start
+	Kill    []string
+}
+
+// Hunt reports whether the program ran within a minute.
+func (p *Place) Hunt(h Hunt, met *bool) error {
+	known := map[string]time.Time{} // processes, and since when
+	for limit := time.Now().Add(time.Minute); !*met; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			return nil
+		}
+		names, err := filepath.Glob("/proc/[0-9]*")
+		if err != nil {
+			return err
+		}
+		*met = slices.ContainsFunc(names, func(name string) bool {
+			since, is := known[name]
+			if !is {
+				known[name] = time.Now()
+			} else if time.Since(since) > time.Second {
+				return false // what it runs it has run for long
+			}
+			program, err := os.ReadFile(name + "/comm") // fails if the process has ended meanwhile
+			return err == nil && strings.TrimSpace(string(program)) == h.Program
+		})
+	}
+	time.Sleep(h.After)
+	for _, name := range h.Kill {
+		if err := p.Signal(Signal{name, syscall.SIGKILL}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Run runs a bash script and returns what it prints; its failure says that, too.
