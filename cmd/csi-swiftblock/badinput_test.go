@@ -125,8 +125,8 @@ func (a *admin) gated() *gate {
 // stands for containers.
 func (g *gate) onPut(prefix string, answer func() int) {
 	f := func(r *http.Request) int {
-		_, object, isObject := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/"), "/swiftblock_")
-		_, object, isObject = strings.Cut(object, "/")
+		_, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/"), "/swiftblock_")
+		_, object, isObject := strings.Cut(path, "/")
 		if r.Method == http.MethodPut && (prefix == "" && !isObject || prefix != "" && isObject && strings.HasPrefix(object, prefix)) {
 			return answer()
 		}
