@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full kube e2e-kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full kube e2e-kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak catalog-swift
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ race: need-go ## the unit tests, with the race detector
 
 soak: need-go ## the engine's random tests for hours: new cases, 500 rounds of kill -9 on a real Swift
 	@hack/test.sh soak
+
+catalog-swift: need-go ## 50 snapshots and clones of a Debian image on a real Swift, deleted in random order
+	@hack/test.sh catalog-swift
 
 conformance: need-go ## libiscsi's suite against our target and tgt
 	@hack/test.sh conformance

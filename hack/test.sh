@@ -12,7 +12,8 @@ stages=(race swift mutants sanity conformance initiator demo sanity-live e2e)
 # Debian packages of a stage. Those of all stages are installed at once: much the fastest.
 declare -A packages=(
 	[race]="gcc libc6-dev e2fsprogs xfsprogs qemu-utils"
-	[swift]="python3-swift memcached curl"
+	[swift]="python3-swift memcached curl mmdebstrap e2fsprogs qemu-utils"
+	[catalog-swift]="python3-swift memcached curl mmdebstrap e2fsprogs qemu-utils"
 	[soak]="python3-swift memcached curl"
 	[conformance]="tgt libiscsi-bin"
 	[demo]="mmdebstrap gcc libc6-dev"
@@ -67,7 +68,13 @@ run() {
 	swift)
 		SWIFTBLOCK_KILL_ROUNDS=20 on_swift gotest -count=1 -run 'RealSwift|OnAStore|Kill' \
 			./pkg/swift/swifttest ./pkg/snapshots ./pkg/volume ./pkg/catalog &&
+			disk=$(test/catalog/disk.sh small) &&
+			SWIFTBLOCK_DISK=$disk on_swift gotest -count=1 ./test/catalog &&
 			NODES=3 SWIFTBLOCK_NODE_AWAY=2 on_swift gotest -count=1 -run '^TestRealSwift$' ./pkg/swift/swifttest
+		;;
+	catalog-swift)
+		disk=$(test/catalog/disk.sh full) &&
+			SWIFTBLOCK_DISK=$disk SWIFTBLOCK_SNAPSHOTS=50 on_swift go test -v -count=1 -timeout 2h ./test/catalog
 		;;
 	soak)
 		# The kills first: they print what was done so far, the models only how they end.

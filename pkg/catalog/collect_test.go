@@ -274,6 +274,24 @@ func TestSnapshotAfterCollect(t *testing.T) {
 	}
 }
 
+// TestCollectFollowsAnAttachedVolume: of a volume that stays attached, what was
+// superseded goes though its node has reported nothing for long.
+func TestCollectFollowsAnAttachedVolume(t *testing.T) {
+	w := newWorld(t)
+	e := w.generations(w.volume("v").ID, 3)
+	w.check(w.Published(w.ctx, e.report()))
+	for i := range 5 {
+		w.check(e.write(w.ctx, 0, fmt.Sprint("later ", i)))
+	}
+	w.later()
+	w.collect() // which keeps the root that was recorded when it began
+	w.collect()
+	if head := w.record(e.volume).Head; *head != *e.head {
+		t.Errorf("recorded %+v, published %+v", head, e.head)
+	}
+	w.lean()
+}
+
 // TestCollectReadsRootsAgain: a call that has read a root long ago records it
 // while a collection is under way.
 func TestCollectReadsRootsAgain(t *testing.T) {

@@ -102,6 +102,12 @@ func TestUnconfirmedJournalCloses(t *testing.T) {
 	w.want(err, catalog.ErrClosed)
 	report.Journal, report.Root = "j2", &authority.Root{Container: v.Container}
 	w.want(w.Closed(w.ctx, report), catalog.ErrFenced) // it held something
+	// Nor does it end the epoch of another one.
+	_, err = w.confirm(v.ID, "n1", "j3")
+	w.check(err)
+	w.check(w.Closed(w.ctx, catalog.Report{Volume: v.ID, Node: "n1", Journal: "j4"}))
+	w.want(w.Unpublish(w.ctx, v.ID, "n1"), catalog.ErrBusy)
+	w.check(w.Closed(w.ctx, catalog.Report{Volume: v.ID, Node: "n1", Journal: "j3"}))
 	w.check(w.Unpublish(w.ctx, v.ID, "n1"))
 	w.check(w.DeleteVolume(w.ctx, v.ID))
 	report.Root = nil

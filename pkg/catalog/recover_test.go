@@ -43,8 +43,10 @@ func outcomes(found []catalog.Finding) map[catalog.Outcome]int {
 // TestRecoverALostAuthority: from Swift alone come back names, sizes, parameters,
 // heads, snapshots and what clones need; the node that had a volume open is fenced,
 // and what it does later does not reach the volume.
-func TestRecoverALostAuthority(t *testing.T) {
-	w := newWorld(t)
+func TestRecoverALostAuthority(t *testing.T) { recoverLost(newWorld(t)) }
+
+func recoverLost(w *world) {
+	t := w.t
 	spec := catalog.VolumeSpec{Name: "pvc <é>", Required: 64 * mib, Parameters: map[string]string{"rpo": "10s"}}
 	v, err := w.CreateVolume(w.ctx, spec)
 	w.check(err)

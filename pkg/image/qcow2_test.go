@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,7 +21,7 @@ type qcow2File struct {
 	zero       map[int64]bool // clusters of the kind "reads as zeros", with old data behind it
 }
 
-func (q qcow2File) bytes(t *testing.T) []byte {
+func (q qcow2File) bytes(t testing.TB) []byte {
 	t.Helper()
 	const l1At, l2At, dataAt = 1 * clusterSize, 2 * clusterSize, 3 * clusterSize
 	be := binary.BigEndian
@@ -91,11 +92,45 @@ func sample() qcow2File {
 	}
 }
 
-func write(t *testing.T, body []byte) string {
+func write(t testing.TB, body []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "image")
 	if err := os.WriteFile(path, body, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// FuzzOpen: whatever a stranger's image is, it is refused, or its spans are in order
+// and within it, and reading one ends.
+func FuzzOpen(f *testing.F) {
+	f.Add(qcow2File{
+		size: 1 << 20, data: map[int64][]byte{0: noise(1, clusterSize), 9: make([]byte, clusterSize)},
+		compressed: map[int64]bool{9: true},
+	}.bytes(f))
+	f.Add(noise(2, 4096))
+	f.Add([]byte("KDMV\x01\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		img, err := Open(write(t, body))
+		if err != nil {
+			if !errors.Is(err, ErrImage) {
+				t.Errorf("refused as %v", err)
+			}
+			return
+		}
+		defer img.Close()
+		end, n := int64(0), 0
+		for s, err := range img.Spans() {
+			if n++; err != nil || n > 100 {
+				return
+			}
+			if s.Len <= 0 || s.Off < end || s.Len > img.Size-s.Off {
+				t.Fatalf("span %+v after %d of an image of %d bytes", s, end, img.Size)
+			}
+			end = s.Off + s.Len
+			if err := img.ReadFull(make([]byte, min(s.Len, clusterSize)), s.Off); err != nil && !errors.Is(err, ErrImage) {
+				t.Errorf("read as %v", err)
+			}
+		}
+	})
 }
