@@ -1,15 +1,16 @@
 #!/bin/bash
-# cluster.sh: a real Kubernetes on this machine, with a node whose kernel has an iSCSI
+# cluster.sh: a real Kubernetes on this machine, with nodes whose kernels have an iSCSI
 # initiator, and a real Swift beside it. No image registry, no systemd, no docker.
 #
-#   cluster.sh up               build what is missing, start everything, wait until the node is ready
-#   cluster.sh node up|crash    boot the node; end it like a power cut (its disk stays)
-#   cluster.sh env              what to eval to use it: KUBECONFIG, PATH, the function kube
-#   cluster.sh down             stop everything and remove its state
+#   cluster.sh up                 build what is missing, start everything, wait until the nodes are ready
+#   cluster.sh node up|crash I    boot node I; end it like a machine that is lost, with its disk
+#   cluster.sh env                what to eval to use it: KUBECONFIG, PATH, the function kube
+#   cluster.sh down               stop everything and remove its state
 #
 # Everything is in a network namespace of its own: etcd, the API server, its controllers
-# and Swift at 10.77.0.1, the node at 10.77.0.2, a guest of test/guest. The state (keys,
-# logs, disks) is in KUBE_STATE, by default .cache/kube in the tree.
+# and Swift at 10.77.0.1, the nodes node1 and node2 at 10.77.0.2 and 10.77.0.3, guests of
+# test/guest; pods of node I have addresses in 10.244.I.0/24. The state (keys, logs) is in
+# KUBE_STATE, by default .cache/kube in the tree.
 #
 # The cluster trusts everybody in its namespace; it is for tests.
 set -euo pipefail
@@ -20,7 +21,8 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
 netns=sbkube
 host=10.77.0.1
-node=10.77.0.2
+nodes=2
+node_address() { echo "10.77.0.$((1 + $1))"; }
 export GUEST_PACKAGES=ca-certificates,conntrack,containerd,containernetworking-plugins,ethtool,iptables,runc,socat
 
 bins=$(test/kube/build.sh)
@@ -88,7 +90,8 @@ configure() {
 	user controllers system:kube-controller-manager
 	user scheduler system:kube-scheduler
 	user proxy system:kube-proxy
-	user node1 system:node:node1 system:nodes
+	local i
+	for ((i = 1; i <= nodes; i++)); do user "node$i" "system:node:node$i" system:nodes; done
 }
 
 control_plane() {
@@ -111,11 +114,21 @@ control_plane() {
 	await "the first service account" 60 kubectl -n default get serviceaccount default
 }
 
-node_up() {
-	launch node1 test/guest/guest.sh run -n $netns -m 3G -d 20G -t 86400 -l "$state/log/node1.kernel" -- \
-		test/kube/node.sh node1 $node "$state" "$bins"
-	await node1 180 kubectl wait --for=condition=Ready node/node1 --timeout=5s
+# network makes the namespace and the ways to the nodes and their pods.
+network() {
+	! ip netns list | grep -q "^$netns\b" || return 0
+	test/guest/guest.sh net up $netns $nodes
+	local i
+	for ((i = 1; i <= nodes; i++)); do inside ip route add "10.244.$i.0/24" via "$(node_address "$i")"; done
+	inside ip route add default via "$(node_address 1)" # the API server wants one; nothing is behind it
 }
+
+node_boot() { # I
+	launch "node$1" test/guest/guest.sh run -n $netns -g $(($1 - 1)) -m 3G -d 40G -t 86400 -l "$state/log/node$1.kernel" -- \
+		test/kube/node.sh "$1" "$(node_address "$1")" $host "$state" "$bins"
+}
+
+node_await() { await "node$1" 240 kubectl wait --for=condition=Ready "node/node$1" --timeout=5s; }
 
 up() {
 	need_root "a cluster of its own"
@@ -124,20 +137,22 @@ up() {
 	guest_begin
 	trap guest_abandon EXIT
 	configure
-	ip netns list | grep -q "^$netns\b" || test/guest/guest.sh net up $netns
-	inside ip route replace default via $node # the API server wants one; nothing is behind it
+	network
 	control_plane
 	PORT=28480 swift_up "$state/swift" $host nsenter "--net=/run/netns/$netns"
 	printf '%s\n' "${swift[@]}" >"$state/swift.env"
 	test/kube/images.sh "$state/images" "$bins"
 	guest_await || exit 1
-	node_up
+	local i
+	for ((i = 1; i <= nodes; i++)); do node_boot "$i"; done
+	for ((i = 1; i <= nodes; i++)); do node_await "$i"; done
 	say "up in $(seconds_since "$began") s"
 }
 
 down() {
-	local name
-	for name in node1 snapshot-controller kube-scheduler kube-controller-manager kube-apiserver etcd; do
+	local name i
+	for ((i = 1; i <= nodes; i++)); do finish "node$i" TERM; done
+	for name in snapshot-controller kube-scheduler kube-controller-manager kube-apiserver etcd; do
 		finish $name TERM
 	done
 	[ ! -e "$state/swift" ] || swift_wipe "$state/swift"
@@ -149,10 +164,10 @@ case ${1:-} in
 up) up ;;
 down) down ;;
 node)
-	case ${2:-} in
-	up) node_up ;;
-	crash) finish node1 KILL ;;
-	*) die "node up, or node crash" ;;
+	case ${2:-}${3:-} in
+	up[1-"$nodes"]) node_boot "$3" && node_await "$3" ;;
+	crash[1-"$nodes"]) finish "node$3" KILL ;;
+	*) die "node up I, or node crash I; I is 1 to $nodes" ;;
 	esac
 	;;
 env)

@@ -1,9 +1,9 @@
 #!/bin/bash
-# node.sh NAME ADDRESS STATE PROGRAMS: makes a Kubernetes node of the guest that it runs in
-# (cluster.sh starts it there) and stays until the guest ends. STATE and PROGRAMS are
-# directories of the host.
+# node.sh I ADDRESS HOST STATE PROGRAMS: makes the Kubernetes node "nodeI" of the guest that
+# it runs in (cluster.sh starts it there) and stays until the guest ends. Everything else
+# is behind HOST; STATE and PROGRAMS are directories of the host.
 set -euo pipefail
-name=$1 address=$2 state=$3 programs=$4
+name=node$1 number=$1 address=$2 host=$3 state=$4 programs=$5
 disk=/var/lib/csi-swiftblock # the guest's ext4 disk
 
 # The host's directories, at the same places.
@@ -20,7 +20,7 @@ od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >/etc/machine-id
 modprobe -a overlay veth bridge br_netfilter ip_tables iptable_filter iptable_nat iptable_mangle ip6_tables \
 	nf_conntrack xt_conntrack xt_comment xt_mark xt_addrtype xt_nat xt_statistic xt_recent xt_MASQUERADE || true
 sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
-ip route add default via 10.77.0.1
+ip route add default via "$host"
 for tool in iptables ip6tables; do # this kernel has no nf_tables
 	update-alternatives --set $tool /usr/sbin/$tool-legacy >/dev/null
 done
@@ -43,10 +43,10 @@ version = 2
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
 END
-cat >/etc/cni/net.d/10-test.conflist <<'END'
+cat >/etc/cni/net.d/10-test.conflist <<END
 {"cniVersion": "1.0.0", "name": "test", "plugins": [
 	{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
-		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.1.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.$number.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
 	{"type": "portmap", "capabilities": {"portMappings": true}}]}
 END
 cat >/run/kubelet.yaml <<'END'
