@@ -77,14 +77,15 @@ func long(short, long time.Duration) time.Duration {
 	return short
 }
 
-// fio runs a job that verifies what it writes.
+// fio runs a job that verifies what it writes, all of which is synced when it ends: a
+// cut may lack what is not.
 func (v volume) fio(name, options string) {
 	v.t.Helper()
 	v.must(v.tryFio(name, options))
 }
 
 func (v volume) tryFio(name, options string) error {
-	_, err := v.try("fio --name=%s --directory=%s --ioengine=psync --direct=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 %s", name, v.pod(), options)
+	_, err := v.try("fio --name=%s --directory=%s --ioengine=psync --direct=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --end_fsync=1 %s", name, v.pod(), options)
 	return err
 }
 
