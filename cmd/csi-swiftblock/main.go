@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 )
 
@@ -44,6 +45,15 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return c
 }
 
+// heedMemoryLimit makes garbage go before the process meets the memory limit of its
+// container, at which the kernel would end it. A tenth is left for what is not the
+// heap's. GOMEMLIMIT, where it is set, counts instead.
+func heedMemoryLimit() {
+	if limit, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.9)); err == nil {
+		slog.Debug("memory limit", "heap", limit)
+	}
+}
+
 func root() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "csi-swiftblock",
@@ -64,6 +74,7 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 			return fmt.Errorf("--log-level %q: want debug, info, warn or error", *level)
 		}
 		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})))
+		heedMemoryLimit()
 		return nil
 	}
 	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand())

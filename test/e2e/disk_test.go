@@ -135,20 +135,38 @@ func TestMemoryPressure(t *testing.T) {
 	m := startMachine(t)
 	v := m.use("volume", spec{size: 4 << 30, parameters: map[string]string{"journalSize": "2Gi", "rpo": "10s"}})
 	m.run(`cd /sys/fs/cgroup; echo +memory >cgroup.subtree_control; mkdir -p export pod
-		echo 400M >export/memory.max; for p in $(pgrep -f 'csi-swiftblock export'); do echo $p >export/cgroup.procs; done
+		echo 400M >export/memory.max
 		awk '/MemTotal/ { print int($2 * 0.8) "K" }' /proc/meminfo >/tmp/pod.memory; cat /tmp/pod.memory >pod/memory.max
 		sysctl -q vm.dirty_ratio=80 vm.dirty_background_ratio=60`)
-	result := m.run(`echo $$ >/sys/fs/cgroup/pod/cgroup.procs
+	m.kill("export")
+	m.cgroup = "export"
+	m.start("export")
+	events := func() string { return m.run("cat /sys/fs/cgroup/export/memory.events | tr '\\n' ' '") }
+	ended := make(chan error, 1)
+	var result string
+	go func() {
+		var err error
+		result, err = m.try(`echo $$ >/sys/fs/cgroup/pod/cgroup.procs
 		fio --name=dirty --directory=%[1]s --size=$(cat /tmp/pod.memory) --rw=randwrite --bs=64k --ioengine=psync --time_based --runtime=600 --fallocate=none \
 			--name=probe --directory=%[1]s --size=1m --rw=write --bs=4k --fsync=1 --ioengine=psync --time_based --runtime=600 --thinktime=1s \
 			--output-format=json --output=/tmp/fio.json
 		grep -o '"max" : [0-9]*' /tmp/fio.json | awk '{ if ($3 > most) most = $3 } END { printf "%%d", most / 1e6 }'`, v.pod())
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		v.must(err)
+	case <-time.After(15 * time.Minute):
+		t.Fatalf("ten minutes of writing do not end: %s", events())
+	}
 	stall, err := strconv.Atoi(result)
 	v.must(err)
-	t.Logf("ten minutes of dirty pages in %s of memory, export within 400M: the longest stall took %d ms; %s",
-		m.run("cat /tmp/pod.memory"), stall, m.run("cat /sys/fs/cgroup/export/memory.events | tr '\\n' ' '"))
+	t.Logf("ten minutes of dirty pages in %s of memory, export within 400M: the longest stall took %d ms; %s", m.run("cat /tmp/pod.memory"), stall, events())
 	if stall > 60000 {
 		t.Errorf("a stall of %d ms", stall)
+	}
+	if !strings.Contains(events(), "oom_kill 0 ") {
+		t.Error("export met its memory limit")
 	}
 	v.healthy()
 	m.noErrors()

@@ -37,6 +37,7 @@ type machine struct {
 	agent      string // address of the place's agent; "" here
 	cloud      *cloud
 	main       *machine // with the controller
+	cgroup     string   // of the export process; "": that of all others
 	controller csi.ControllerClient
 	node       csi.NodeClient
 }
@@ -164,7 +165,7 @@ func (m *machine) arguments(name string) []string {
 		return []string{
 			"--state", m.path("journals"), "--run", "/run/" + filepath.Base(m.dir), "--node", m.name,
 			"--listen", m.endpoint("export"), "--network", exports, "--controller", openings, "--certificates", m.path("certificates/" + m.name),
-			"--portal", "127.0.0.1:13262", "--metrics-address", metrics,
+			"--portal", "127.0.0.1:13262", "--metrics-address", metrics, "--cache", "64",
 		}
 	default:
 		return []string{"--csi", m.endpoint("node"), "--export", m.endpoint("export"), "--node", m.name}
@@ -177,6 +178,10 @@ func (m *machine) start(name string) {
 	process := Process{
 		Name: name, Log: m.path(name + ".log"),
 		Arguments: append([]string{os.Getenv("E2E_BINARY"), name}, m.arguments(name)...),
+	}
+	if name == "export" && m.cgroup != "" {
+		enter := []string{"bash", "-c", `echo $$ >"$0" && exec "$@"`, "/sys/fs/cgroup/" + m.cgroup + "/cgroup.procs"}
+		process.Arguments = append(enter, process.Arguments...)
 	}
 	for _, name := range []string{"ST_AUTH", "ST_USER", "ST_KEY"} {
 		process.Env = append(process.Env, name+"="+os.Getenv(name))
