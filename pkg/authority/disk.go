@@ -51,14 +51,19 @@ func (disk) SyncDir(name string) error {
 
 // keys returns the keys of a table that come after the given one, in order.
 func (t *fileTable[T]) keys(after string) ([]string, error) {
-	entries, err := os.ReadDir(t.dir())
+	dir, err := os.Open(t.dir())
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]string, 0, len(entries))
-	for _, entry := range entries {
+	// Each page of a listing reads all the names: they are not sorted in vain.
+	names, err := dir.Readdirnames(-1)
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, name := range names {
 		// Names in other forms are temporary files or what an editor left.
-		if key, ok := strings.CutSuffix(entry.Name(), recordSuffix); ok && key > after && CheckKey(key) == nil {
+		if key, ok := strings.CutSuffix(name, recordSuffix); ok && key > after && CheckKey(key) == nil {
 			keys = append(keys, key)
 		}
 	}

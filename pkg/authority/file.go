@@ -129,6 +129,8 @@ type fileTable[T any] struct {
 	// failed, shared by the tables, is set when a directory could not be synced:
 	// from then on what a reader sees may not be what is on the disk.
 	failed *atomic.Pointer[error]
+	// syncing is the sync of the directory: changes that wait for one share it.
+	syncing gather
 }
 
 func (t *fileTable[T]) dir() string            { return filepath.Join(t.root, t.name) }
@@ -241,7 +243,7 @@ func (t *fileTable[T]) change(ctx context.Context, verb, key string, decide func
 	if err != nil {
 		return "", t.wrap(verb, key, err)
 	}
-	if err := t.disk.SyncDir(t.dir()); err != nil {
+	if err := t.syncing.do(func() error { return t.disk.SyncDir(t.dir()) }); err != nil {
 		err = t.wrap(verb, key, err)
 		t.failed.CompareAndSwap(nil, &err)
 		return "", err
