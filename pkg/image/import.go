@@ -282,7 +282,9 @@ func (i *importer) jobs() func(func(job, error) bool) {
 
 // storeChunk reads and stores one chunk, with buf to work in.
 func (i *importer) storeChunk(ctx context.Context, j job, gen uint64, buf []byte) error {
-	clear(buf)
+	if j.parts[0].Len < chunks.Size { // the buffer holds another chunk
+		clear(buf)
+	}
 	for _, p := range j.parts {
 		if err := i.image.ReadFull(buf[p.Off:p.Off+p.Len], int64(j.chunk)*chunks.Size+p.Off); err != nil {
 			return err

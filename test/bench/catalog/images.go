@@ -16,8 +16,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/test/bench/rig"
 )
 
-// picture is an image file whose bytes do not compress, whole and in pieces of a
-// chunk each.
+// picture is an image file, whole and in pieces of a chunk each.
 type picture struct {
 	file   string
 	pieces []string
@@ -25,7 +24,9 @@ type picture struct {
 	sum    [sha256.Size]byte
 }
 
-func newPicture(b *rig.Bench) (*picture, error) {
+// newPicture makes an image whose bytes compress by about half, as those of a
+// distribution's do, or not at all.
+func newPicture(b *rig.Bench, compressible bool) (*picture, error) {
 	p := &picture{file: b.Path("image.raw"), size: rig.Pick[int64](b, gib, 64*mib)}
 	dir := b.Path("pieces")
 	if err := os.Mkdir(dir, 0o777); err != nil {
@@ -39,6 +40,11 @@ func newPicture(b *rig.Bench) (*picture, error) {
 	hash := sha256.New()
 	for i := range uint64(p.size / chunks.Size) {
 		body := rig.Noise(1000+i, chunks.Size)
+		for off := 0; compressible && off < len(body); off += 4 * kib {
+			for at := off; at < off+2*kib; at++ {
+				body[at] = byte(at >> 6)
+			}
+		}
 		hash.Write(body)
 		if _, err := whole.Write(body); err != nil {
 			return nil, err
@@ -55,10 +61,15 @@ func newPicture(b *rig.Bench) (*picture, error) {
 
 // imports measures `image import` against curls that store the same bytes.
 func imports(b *rig.Bench) error {
-	p, err := newPicture(b)
+	return errors.Join(importsOf(b, "that does not compress", false), importsOf(b, "that compresses by half", true))
+}
+
+func importsOf(b *rig.Bench, what string, compressible bool) error {
+	p, err := newPicture(b, compressible)
 	if err != nil {
 		return err
 	}
+	defer p.remove()
 	s, err := newSite(b, b.Main)
 	if err != nil {
 		return err
@@ -81,7 +92,7 @@ func imports(b *rig.Bench) error {
 	if err != nil {
 		return err
 	}
-	b.Compare(fmt.Sprintf("`image import` of %d MiB, %s", p.size/mib, b.Main.Name), "MiB/s",
+	b.Compare(fmt.Sprintf("`image import` of %d MiB %s, %s", p.size/mib, what, b.Main.Name), "MiB/s",
 		ours, fmt.Sprintf("%d parallel curls", rig.CurlProcesses), peer, report.RatioAtLeast(0.8))
 	return nil
 }
@@ -124,10 +135,11 @@ func (s *site) empty(container string) error {
 // exports measures `image export` against curls that fetch the same objects: to
 // files that are synced, and to nowhere.
 func exports(b *rig.Bench) error {
-	p, err := newPicture(b)
+	p, err := newPicture(b, false)
 	if err != nil {
 		return err
 	}
+	defer p.remove()
 	s, err := newSite(b, b.Main)
 	if err != nil {
 		return err
@@ -191,6 +203,12 @@ func exports(b *rig.Bench) error {
 	b.Compare(fmt.Sprintf("`image export` of %d MiB to nowhere, %s", p.size/mib, b.Main.Name), "MiB/s",
 		ours, peerName+", to nowhere", peer, report.RatioAtLeast(0.8))
 	return nil
+}
+
+// remove gives its space back.
+func (p *picture) remove() {
+	os.Remove(p.file)
+	os.RemoveAll(filepath.Dir(p.pieces[0]))
 }
 
 // same holds a file to the image's bytes.
