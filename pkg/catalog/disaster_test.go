@@ -118,11 +118,18 @@ func (m *model) haunt(name string, v *thing, e *export) {
 	m.say("  the fenced node of %s writes", name)
 	m.check(e.write(m.ctx, uint64(m.random.IntN(4)), fmt.Sprintf("zombie %d", m.random.Uint32())))
 	v.haunted, v.zombie = true, maps.Clone(e.content)
+	m.haunted = append(m.haunted, ident.Volume(v.id))
 }
 
 // exorcise gives each volume that a fenced node has written to a later epoch: until
-// then a collection cannot tell what the node wrote from what will be adopted.
+// then a collection cannot tell what the node wrote from what will be adopted. One
+// whose deletion died, and was not repeated, is deleted.
 func (m *model) exorcise() {
+	for _, id := range m.haunted {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(m.volumes)), func(v *thing) bool { return v.id == string(id) }) {
+			m.check(m.DeleteVolume(m.ctx, id))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.volumes)) {
 		if v := m.volumes[name]; v.haunted {
 			m.write(name, v)

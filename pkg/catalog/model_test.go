@@ -141,6 +141,7 @@ type model struct {
 	snapshots map[string]*thing
 	imports   map[string]*importing
 	pending   []*pending
+	haunted   []ident.Volume        // volumes that a fenced node has written to
 	pass      func(time.Duration)   // lets time go by
 	copy      *authoritytest.Memory // an old one of the authority; nil: none
 	log       []string
