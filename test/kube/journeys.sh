@@ -3,7 +3,7 @@
 # manifests of docs/examples as they stand there, and removes what the next does not need.
 # shellcheck disable=SC2154,SC2034 # state, namespace and driver come from e2e.sh, journeys goes there
 
-journeys=(install dynamic_claim expansion export_killed daemonset_rolled snapshot)
+journeys=(install dynamic_claim expansion export_killed daemonset_rolled snapshot restore clone)
 
 install() {
 	cat >"$state/values.yaml" <<-END
@@ -97,10 +97,27 @@ daemonset_is_ready() {
 	[ "$numbers" = "2 2 ${1:-2}" ]
 }
 
-# A snapshot of a file system in use is taken, and gets ready.
+# A snapshot of a file system in use; what is written afterwards is not in it.
 snapshot() {
 	in_pod writer sh -c 'echo before >/data/golden && sync'
 	example snapshot
 	k wait --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/cut --timeout=120s >/dev/null
 	in_pod writer sh -c 'echo after >/data/golden && sync'
+}
+
+restore() {
+	example restore
+	running pod/restored
+	expect before "$(in_pod restored cat /data/golden)"
+	expect after "$(in_pod writer cat /data/golden)"
+	gone pod/restored pvc/restored
+}
+
+clone() {
+	example clone
+	running pod/cloned
+	expect after "$(in_pod cloned cat /data/golden)"
+	in_pod cloned sh -c 'echo clone >/data/golden && sync'
+	expect after "$(in_pod writer cat /data/golden)"
+	gone pod/cloned pvc/cloned
 }
