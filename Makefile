@@ -39,7 +39,7 @@ initiator-smp: need-go ## a Linux with four processors against our target, with 
 sanity: need-go ## csi-sanity against the driver in one process
 	@hack/test.sh sanity
 
-sanity-live: need-go ## csi-sanity against the real processes and a kernel initiator
+sanity-live: need-go ## csi-sanity against the real processes and a kernel initiator (SWIFT=real: three Swift nodes, one failing)
 	@hack/test.sh sanity-live
 
 e2e: need-go ## the promises as scenarios, with kernel initiators and a real Swift

@@ -91,7 +91,7 @@ run() {
 		go build -o bin/ramtarget ./test/targets/ramtarget &&
 			in_guest initiator test/conformance/kernel.sh bin/ramtarget "${AWAY:-45}"
 		;;
-	sanity-live) compile sanity && in_guest sanity-live test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live" ;;
+	sanity-live) hack/sanity-live.sh ;;
 	e2e) hack/e2e.sh ;;
 	*) die "no stage $1: there are ${!packages[*]}" ;;
 	esac
@@ -118,9 +118,6 @@ on_swift() (
 	[ -z "$away" ] || ROOT=$directory hack/swift.sh kill "account-$away" "container-$away" "object-$away"
 	"$@"
 )
-
-# compile SUITE: the binary, and test/SUITE as .cache/SUITE.test, to be run elsewhere.
-compile() { make -s build && go test -c -o ".cache/$1.test" "./test/$1"; }
 
 # in_guest STAGE COMMAND...: runs COMMAND in the guest, whose kernel must see no I/O error.
 in_guest() {

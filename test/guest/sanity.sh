@@ -1,12 +1,12 @@
 #!/bin/bash
 # sanity.sh SUITE LOGS: csi-sanity against the real processes and the kernel initiator.
 # Runs in the guest, in the repository's directory. SUITE is test/sanity, compiled; the
-# processes log to the directory LOGS. What it starts ends with the guest.
+# processes log to the directory LOGS. The store is the embedded one, unless ST_AUTH names
+# another. What it starts ends with the guest.
 set -euo pipefail
 suite=$1 logs=$2
 state=/var/lib/csi-swiftblock
 sockets=/run/csi-swiftblock
-export ST_AUTH=http://127.0.0.1:8080/auth/v1.0 ST_USER=test:tester ST_KEY=testing
 
 begin() {
 	bin/csi-swiftblock "$@" >"$logs/$1.log" 2>&1 &
@@ -22,7 +22,10 @@ await() {
 }
 
 mkdir -p "$logs" $sockets
-begin swift-server --dir $state/swift
+if [ -z "${ST_AUTH:-}" ]; then
+	export ST_AUTH=http://127.0.0.1:8080/auth/v1.0 ST_USER=test:tester ST_KEY=testing
+	begin swift-server --dir $state/swift
+fi
 begin controller --authority $state/authority --nodes guest
 await openings
 begin export --node guest --state $state/export
