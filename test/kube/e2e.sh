@@ -59,6 +59,7 @@ example() {
 }
 
 running() { k wait --for=condition=Ready "$@" --timeout=180s >/dev/null; }
+rolled_out() { k rollout status "$@" --timeout=240s >/dev/null; }
 gone() { k delete "$@" --wait --timeout=240s >/dev/null; }
 in_pod() { k exec "$1" -- "${@:2}"; }
 

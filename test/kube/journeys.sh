@@ -3,7 +3,7 @@
 # manifests of docs/examples as they stand there, and removes what the next does not need.
 # shellcheck disable=SC2154,SC2034 # state, namespace and driver come from e2e.sh, journeys goes there
 
-journeys=(install dynamic_claim expansion export_killed daemonset_rolled snapshot restore clone)
+journeys=(install dynamic_claim expansion export_killed daemonset_rolled snapshot restore clone golden_image many_readers)
 
 install() {
 	cat >"$state/values.yaml" <<-END
@@ -120,4 +120,29 @@ clone() {
 	in_pod cloned sh -c 'echo clone >/data/golden && sync'
 	expect after "$(in_pod writer cat /data/golden)"
 	gone pod/cloned pvc/cloned
+}
+
+golden_image() {
+	example golden
+	rolled_out statefulset/worker
+	local i
+	for i in 0 1 2; do
+		expect before "$(in_pod worker-$i cat /data/golden)"
+		expect worker-$i "$(in_pod worker-$i cat /data/mine)"
+	done
+	k delete service/workers >/dev/null
+	gone statefulset/worker
+	k wait --for=delete pvc/data-worker-0 pvc/data-worker-1 pvc/data-worker-2 --timeout=180s >/dev/null
+}
+
+many_readers() {
+	example readers
+	rolled_out deployment/reader
+	local pod
+	for pod in $(k get pods -l app=reader -o jsonpath='{.items[*].metadata.name}'); do
+		expect before "$(in_pod "$pod" cat /data/golden)"
+		! in_pod "$pod" sh -c 'echo x >/data/x' 2>/dev/null || die "$pod could write"
+	done
+	expect 2 "$(k get pods -l app=reader -o jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' | sort -u | wc -l)"
+	gone deployment/reader pvc/library
 }
