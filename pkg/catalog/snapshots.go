@@ -75,7 +75,11 @@ func (c *Catalog) take(ctx context.Context, s authority.Snapshot) (authority.Sna
 	case err != nil:
 		return s, err
 	}
-	if err := snapshots.PutRecord(ctx, c.store, s.Container, record(s)); err != nil {
+	err = snapshots.PutRecord(ctx, c.store, s.Container, record(s))
+	if errors.Is(err, snapshots.ErrConflict) {
+		s, err = c.concede(ctx, s)
+	}
+	if err != nil {
 		return s, err
 	}
 	if err := c.title(ctx, s); err != nil {
@@ -160,6 +164,29 @@ func (c *Catalog) decide(ctx context.Context, s authority.Snapshot, v authority.
 		return s, taken(err)
 	}
 	return decided, nil
+}
+
+// concede makes the cut that the object of a snapshot names the decided one. Two calls
+// took one each: this one the head of a volume that was not attached, another one
+// that of its node, which has put the object. Nobody has seen either before the
+// snapshot is ready, and what is in Swift stays.
+func (c *Catalog) concede(ctx context.Context, s authority.Snapshot) (authority.Snapshot, error) {
+	r, err := snapshots.GetRecord(ctx, c.store, s.Container, s.ID)
+	if err != nil {
+		return s, err
+	}
+	cut := root(r.Container, r.Root)
+	if err := c.belongs(ctx, s.Source, cut); err != nil {
+		return s, err
+	}
+	followed, err := c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
+		if s.State != authority.Creating {
+			return errKeep
+		}
+		s.Root, s.Size = &cut, r.Size
+		return nil
+	})
+	return followed, taken(err)
 }
 
 // since is the number of the first epoch of a volume that may hold a cut which is

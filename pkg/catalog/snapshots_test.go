@@ -116,6 +116,34 @@ func TestRepetitionFindsItsCut(t *testing.T) {
 	}
 }
 
+// TestTwoCallsCutOnce: one call finds the volume detached and takes its head; before
+// it has put the snapshot's object, another one, that of another controller, finds it
+// attached and has its node seal. There is one cut, that of the object.
+func TestTwoCallsCutOnce(t *testing.T) {
+	w := newWorld(t)
+	id := w.volume("pvc").ID
+	e := w.attach(id, "n1")
+	w.check(e.write(w.ctx, 0, "early"))
+	w.detach(e)
+	store := &hooked{Store: w.store, prefix: chunks.SnapshotPrefix}
+	store.hook = func() error {
+		w.check(w.attach(id, "n1").write(w.ctx, 0, "late"))
+		_, err := w.nodes.Seal(w.ctx, "n1", id, ident.Snapshot(strings.TrimPrefix(store.name, chunks.SnapshotPrefix)))
+		return err
+	}
+	first := w.controller(w.authority, store)
+	for i, c := range []*catalog.Catalog{first, w.Catalog, first} {
+		s, err := c.CreateSnapshot(w.ctx, "snap", id)
+		w.check(err)
+		w.holds(s.Root, map[uint64]string{0: "late"})
+		record, err := snapshots.GetRecord(w.ctx, w.store, s.Container, s.ID)
+		w.check(err)
+		if s.State != authority.Ready || record.Root.Hash != snapshots.Hash(s.Root.Hash) {
+			t.Errorf("call %d: %+v, but the object says %+v", i, s, record)
+		}
+	}
+}
+
 // TestCutThatDiedWithItsNode: the node is lost before it published the cut.
 func TestCutThatDiedWithItsNode(t *testing.T) {
 	w := newWorld(t)
@@ -235,10 +263,12 @@ type hooked struct {
 	swift.Store
 	prefix string
 	hook   func() error
+	name   string // of that object
 }
 
 func (h *hooked) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (string, error) {
 	if strings.HasPrefix(name, h.prefix) {
+		h.name = name
 		if err := h.once(); err != nil {
 			return "", err
 		}
@@ -270,7 +300,7 @@ func TestOriginDeletedWhileItIsPinned(t *testing.T) {
 	w.check(e.write(w.ctx, 0, "a"))
 	w.detach(e)
 	s := w.snapshot("snap", e.volume)
-	other := w.controller(w.authority, &hooked{w.store, chunks.PinPrefix, func() error {
+	other := w.controller(w.authority, &hooked{Store: w.store, prefix: chunks.PinPrefix, hook: func() error {
 		_, err := w.Sweep(w.ctx)
 		return errors.Join(w.DeleteSnapshot(w.ctx, s.ID), w.DeleteVolume(w.ctx, e.volume), err)
 	}})
@@ -284,7 +314,7 @@ func TestOriginDeletedWhileItIsPinned(t *testing.T) {
 func TestOriginGrowsWhileItIsCloned(t *testing.T) {
 	w := newWorld(t)
 	parent := w.volume("pvc")
-	other := w.controller(w.authority, &hooked{w.store, "", func() error {
+	other := w.controller(w.authority, &hooked{Store: w.store, prefix: "", hook: func() error {
 		_, err := w.Expand(w.ctx, parent.ID, 128*mib, 0)
 		w.detach(w.attach(parent.ID, "n1"))
 		return err
@@ -301,7 +331,7 @@ func TestOriginGrowsWhileItIsCloned(t *testing.T) {
 func TestVolumeDeletedWhileASnapshotIsMade(t *testing.T) {
 	w := newWorld(t)
 	v := w.volume("pvc")
-	other := w.controller(w.authority, &hooked{w.store, chunks.SnapshotPrefix, func() error { return w.DeleteVolume(w.ctx, v.ID) }})
+	other := w.controller(w.authority, &hooked{Store: w.store, prefix: chunks.SnapshotPrefix, hook: func() error { return w.DeleteVolume(w.ctx, v.ID) }})
 	s, err := other.CreateSnapshot(w.ctx, "snap", v.ID) // its record came first: it is kept
 	w.check(err)
 	w.sweep()
