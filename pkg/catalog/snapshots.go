@@ -151,6 +151,11 @@ func (c *Catalog) decide(ctx context.Context, s authority.Snapshot, v authority.
 	}
 	cut, size, err := c.cut(ctx, v, s.ID, s.Since)
 	if err != nil {
+		// Another call may have decided: then its cut is why the node refused this one.
+		now, _, look := c.snapshots.Get(ctx, string(s.ID))
+		if look == nil && now.State != authority.Deleted && now.Size > 0 {
+			return now, nil
+		}
 		return s, err
 	}
 	decided, err := c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
