@@ -27,13 +27,13 @@ var causes = []struct {
 }{
 	{errLost, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonEpochEnded},
 	{volume.ErrFenced, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonFenced},
-	{volume.ErrSecondWriter, wire.Severity_SEVERITY_INACCESSIBLE, "SecondWriter"},
-	{delta.ErrStopped, wire.Severity_SEVERITY_INACCESSIBLE, "JournalStopped"},
-	{delta.ErrDamaged, wire.Severity_SEVERITY_DATA_LOSS, "JournalDamaged"},
-	{volume.ErrDamaged, wire.Severity_SEVERITY_DATA_LOSS, "DataDamaged"},
-	{swift.ErrUnavailable, wire.Severity_SEVERITY_DEGRADED, "SwiftUnreachable"},
-	{swift.ErrUnauthorized, wire.Severity_SEVERITY_DEGRADED, "SwiftRefusesCredentials"},
-	{swift.ErrQuota, wire.Severity_SEVERITY_DEGRADED, "SwiftQuotaExceeded"},
+	{volume.ErrSecondWriter, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonSecondWriter},
+	{delta.ErrStopped, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonJournalStopped},
+	{delta.ErrDamaged, wire.Severity_SEVERITY_DATA_LOSS, wire.ReasonJournalDamaged},
+	{volume.ErrDamaged, wire.Severity_SEVERITY_DATA_LOSS, wire.ReasonDataDamaged},
+	{swift.ErrUnavailable, wire.Severity_SEVERITY_DEGRADED, wire.ReasonSwiftUnreachable},
+	{swift.ErrUnauthorized, wire.Severity_SEVERITY_DEGRADED, wire.ReasonSwiftRefuses},
+	{swift.ErrQuota, wire.Severity_SEVERITY_DEGRADED, wire.ReasonSwiftQuotaExceeded},
 }
 
 // condition is what an administrator must know of a failure; of one without a
@@ -59,23 +59,23 @@ func conditions(s volume.Stats, ended error, p class.Mutable, now time.Time) []*
 		all = append(all, c)
 	}
 	if ended != nil {
-		add(condition(ended, wire.Severity_SEVERITY_INACCESSIBLE, "Ended"))
+		add(condition(ended, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonEnded))
 	}
 	if s.Damaged != nil {
-		add(condition(s.Damaged, wire.Severity_SEVERITY_DATA_LOSS, "DataDamaged"))
+		add(condition(s.Damaged, wire.Severity_SEVERITY_DATA_LOSS, wire.ReasonDataDamaged))
 	}
 	if s.Failing != nil {
-		add(condition(s.Failing, wire.Severity_SEVERITY_DEGRADED, "UploadFailing"))
+		add(condition(s.Failing, wire.Severity_SEVERITY_DEGRADED, wire.ReasonUploadFailing))
 	}
 	if late := now.Sub(s.Waiting); !s.Waiting.IsZero() && p.RPO > 0 && late > overdueAfter*p.RPO {
 		add(&wire.Condition{
-			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: "UploadOverdue",
+			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: wire.ReasonUploadOverdue,
 			Message: fmt.Sprintf("what was written %v ago is not in Swift yet; the class wants it there after %v", late.Round(time.Second), p.RPO),
 		})
 	}
 	if s.Journal.Fill > nearlyFull {
 		add(&wire.Condition{
-			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: "JournalNearlyFull",
+			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: wire.ReasonJournalNearlyFull,
 			Message: fmt.Sprintf("the journal is %.0f %% full; writes are held until something is uploaded", 100*s.Journal.Fill),
 		})
 	}

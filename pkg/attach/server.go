@@ -131,7 +131,7 @@ func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.Status
 			answer = e.status()
 		case e.failed != nil:
 			answer = &wire.StatusResponse{
-				Conditions: []*wire.Condition{condition(e.failed, wire.Severity_SEVERITY_INACCESSIBLE, "NotServed")},
+				Conditions: []*wire.Condition{condition(e.failed, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonNotServed)},
 			}
 		default:
 			return errNotAttached
@@ -149,6 +149,9 @@ func (e *export) status() *wire.StatusResponse {
 		Size:       e.volume.Size(),
 		DirtyBytes: s.Journal.DirtyBytes,
 		Conditions: conditions(s, e.volume.Err(), e.mutable, time.Now()),
+	}
+	if s.Head != nil {
+		answer.PublishedMs = s.Head.State.Sealed.UnixMilli()
 	}
 	if s.Head != nil && s.Journal.DirtyBytes > 0 {
 		answer.PublishedAgeMs = time.Since(s.Head.State.Sealed).Milliseconds()

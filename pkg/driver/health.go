@@ -25,6 +25,9 @@ const (
 	reasonRolledBack = "RolledBack"         // a node was lost with what it had not uploaded
 )
 
+// Reasons are all of those; the others are [wire.Reasons].
+var Reasons = []string{reasonExportAway, reasonNoSession, reasonNodeAway, reasonRolledBack}
+
 // health gathers what is wrong with a volume. Its entries differ in (status,
 // reason), as CSI wants it.
 type health struct{ *csi.VolumeHealth }
@@ -81,7 +84,7 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 
 // Exports asks a node how a volume fares that it writes; see [Nodes].
 type Exports interface {
-	Conditions(ctx context.Context, endpoint string, v ident.Volume) ([]*wire.Condition, error)
+	Ask(ctx context.Context, endpoint string, v ident.Volume) (*wire.StatusResponse, error)
 }
 
 const (
@@ -101,7 +104,8 @@ func (c *Controller) ControllerGetVolumeHealth(ctx context.Context, r *csi.Contr
 	if err != nil {
 		return nil, err
 	}
-	return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: c.health(ctx, v)}, nil
+	health, _ := lookAt(ctx, c.config.Exports, v)
+	return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: health.VolumeHealth}, nil
 }
 
 // ControllerListVolumeHealth lists the volumes of a page that something is wrong
@@ -120,7 +124,8 @@ func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.Cont
 	asked.SetLimit(healthAsked)
 	for i, v := range volumes {
 		asked.Go(func() error {
-			all[i] = c.health(ctx, v)
+			health, _ := lookAt(ctx, c.config.Exports, v)
+			all[i] = health.VolumeHealth
 			return nil
 		})
 	}
@@ -134,9 +139,10 @@ func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.Cont
 	return answer, nil
 }
 
-// health is what the record of a volume and the node that writes it know. A node
-// that does not answer is a condition, too.
-func (c *Controller) health(ctx context.Context, v authority.Volume) *csi.VolumeHealth {
+// lookAt tells what the record of a volume and the node that writes it know. A node
+// that does not answer is a condition, too; there is no answer then, and none of a
+// volume that no node writes.
+func lookAt(ctx context.Context, exports Exports, v authority.Volume) (health, *wire.StatusResponse) {
 	health := newHealth(v.ID)
 	if r := v.Recovered; r != nil && time.Since(r.At) < healthKept {
 		if r.Newest.IsZero() {
@@ -148,15 +154,15 @@ func (c *Controller) health(ctx context.Context, v authority.Volume) *csi.Volume
 		}
 	}
 	if !v.Opening.Open {
-		return health.VolumeHealth
+		return health, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthWait)
 	defer cancel()
-	conditions, err := c.config.Exports.Conditions(ctx, v.Opening.Endpoint, v.ID)
+	answer, err := exports.Ask(ctx, v.Opening.Endpoint, v.ID)
 	if err != nil {
 		health.add(csi.VolumeHealthErrorType_DEGRADED, reasonNodeAway,
 			"node %q, which writes the volume, does not tell how it fares: %v", v.Opening.Node, err)
 	}
-	health.addConditions(conditions)
-	return health.VolumeHealth
+	health.addConditions(answer.GetConditions())
+	return health, answer
 }

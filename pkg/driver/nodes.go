@@ -73,14 +73,13 @@ func (n Nodes) Modify(ctx context.Context, endpoint string, v ident.Volume, para
 	})
 }
 
-// Conditions asks the node what an administrator must know of v.
-func (n Nodes) Conditions(ctx context.Context, endpoint string, v ident.Volume) (conditions []*wire.Condition, err error) {
-	err = n.call(ctx, endpoint, func(exports wire.ExportsClient) error {
-		answer, err := exports.Status(ctx, &wire.StatusRequest{Volume: string(v)})
-		conditions = answer.GetConditions()
+// Ask asks the node how v fares, and what an administrator must know of it.
+func (n Nodes) Ask(ctx context.Context, endpoint string, v ident.Volume) (answer *wire.StatusResponse, err error) {
+	err = n.call(ctx, endpoint, func(exports wire.ExportsClient) (err error) {
+		answer, err = exports.Status(ctx, &wire.StatusRequest{Volume: string(v)})
 		return err
 	})
-	return conditions, err
+	return answer, err
 }
 
 // call connects first and asks then: a node that answers "Swift is unavailable", or

@@ -1,8 +1,27 @@
 package wire
 
-// The reasons of the conditions that say that a volume has gone on without its
-// node.
+// The reasons of the conditions of a volume that the export process tells of. What
+// each means and what to do is in docs/operations.md.
 const (
-	ReasonFenced     = "Fenced"
-	ReasonEpochEnded = "EpochEnded"
+	ReasonFenced             = "Fenced"     // it has gone on without this node
+	ReasonEpochEnded         = "EpochEnded" // so, too
+	ReasonSecondWriter       = "SecondWriter"
+	ReasonJournalStopped     = "JournalStopped"
+	ReasonJournalDamaged     = "JournalDamaged"
+	ReasonDataDamaged        = "DataDamaged"
+	ReasonSwiftUnreachable   = "SwiftUnreachable"
+	ReasonSwiftRefuses       = "SwiftRefusesCredentials"
+	ReasonSwiftQuotaExceeded = "SwiftQuotaExceeded"
+	ReasonUploadFailing      = "UploadFailing"
+	ReasonUploadOverdue      = "UploadOverdue"
+	ReasonJournalNearlyFull  = "JournalNearlyFull"
+	ReasonNotServed          = "NotServed"
+	ReasonEnded              = "Ended"
 )
+
+// Reasons are all of them.
+var Reasons = []string{
+	ReasonFenced, ReasonEpochEnded, ReasonSecondWriter, ReasonJournalStopped, ReasonJournalDamaged,
+	ReasonDataDamaged, ReasonSwiftUnreachable, ReasonSwiftRefuses, ReasonSwiftQuotaExceeded,
+	ReasonUploadFailing, ReasonUploadOverdue, ReasonJournalNearlyFull, ReasonNotServed, ReasonEnded,
+}

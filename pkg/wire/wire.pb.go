@@ -1090,6 +1090,7 @@ type StatusResponse struct {
 	DirtyBytes     int64                  `protobuf:"varint,3,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`               // not yet published
 	PublishedAgeMs int64                  `protobuf:"varint,4,opt,name=published_age_ms,json=publishedAgeMs,proto3" json:"published_age_ms,omitempty"` // how old the newest published data is; 0: it is the newest there is
 	Conditions     []*Condition           `protobuf:"bytes,6,rep,name=conditions,proto3" json:"conditions,omitempty"`                                  // none when all is well
+	PublishedMs    int64                  `protobuf:"varint,7,opt,name=published_ms,json=publishedMs,proto3" json:"published_ms,omitempty"`            // the newest published data is as of then, since 1970; 0: nothing is published
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1157,6 +1158,13 @@ func (x *StatusResponse) GetConditions() []*Condition {
 		return x.Conditions
 	}
 	return nil
+}
+
+func (x *StatusResponse) GetPublishedMs() int64 {
+	if x != nil {
+		return x.PublishedMs
+	}
+	return 0
 }
 
 type ConfirmRequest struct {
@@ -1615,7 +1623,7 @@ const file_wire_proto_rawDesc = "" +
 	"\tCondition\x128\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x1c.swiftblock.wire.v1.SeverityR\bseverity\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\xe5\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\x88\x02\n" +
 	"\x0eStatusResponse\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1f\n" +
@@ -1624,7 +1632,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x10published_age_ms\x18\x04 \x01(\x03R\x0epublishedAgeMs\x12=\n" +
 	"\n" +
 	"conditions\x18\x06 \x03(\v2\x1d.swiftblock.wire.v1.ConditionR\n" +
-	"conditionsJ\x04\b\x05\x10\x06\"\xbb\x01\n" +
+	"conditions\x12!\n" +
+	"\fpublished_ms\x18\a \x01(\x03R\vpublishedMsJ\x04\b\x05\x10\x06\"\xbb\x01\n" +
 	"\x0eConfirmRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +

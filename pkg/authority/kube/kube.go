@@ -28,6 +28,31 @@ var _ authority.Authority = (*Authority)(nil)
 // Open returns the authority in the cluster that config leads to. It does not
 // ask the cluster anything.
 func Open(config *rest.Config) (*Authority, error) {
+	client, err := client(config)
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{
+		volumes: &table[authority.Volume]{
+			client: client, resource: volumesResource, kind: volumesKind,
+			size: func(v authority.Volume) int64 { return v.Size },
+		},
+		snapshots: &table[authority.Snapshot]{
+			client: client, resource: "swiftblocksnapshots", kind: "SwiftblockSnapshot",
+			size: func(s authority.Snapshot) int64 { return s.Size },
+		},
+		claims: &table[authority.Claim]{client: client, resource: "swiftblockclaims", kind: "SwiftblockClaim"},
+		pins:   &table[authority.Pin]{client: client, resource: "swiftblockpins", kind: "SwiftblockPin"},
+	}, nil
+}
+
+const (
+	volumesResource = "swiftblockvolumes"
+	volumesKind     = "SwiftblockVolume"
+)
+
+// client leads to the custom resources.
+func client(config *rest.Config) (rest.Interface, error) {
 	config = rest.CopyConfig(config)
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // for metav1.Status
@@ -39,18 +64,7 @@ func Open(config *rest.Config) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("authority in Kubernetes: %w", err)
 	}
-	return &Authority{
-		volumes: &table[authority.Volume]{
-			client: client, resource: "swiftblockvolumes", kind: "SwiftblockVolume",
-			size: func(v authority.Volume) int64 { return v.Size },
-		},
-		snapshots: &table[authority.Snapshot]{
-			client: client, resource: "swiftblocksnapshots", kind: "SwiftblockSnapshot",
-			size: func(s authority.Snapshot) int64 { return s.Size },
-		},
-		claims: &table[authority.Claim]{client: client, resource: "swiftblockclaims", kind: "SwiftblockClaim"},
-		pins:   &table[authority.Pin]{client: client, resource: "swiftblockpins", kind: "SwiftblockPin"},
-	}, nil
+	return client, nil
 }
 
 // Volumes implements [authority.Authority].

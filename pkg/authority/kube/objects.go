@@ -24,24 +24,47 @@ type Content struct {
 	Record runtime.RawExtension `json:"record"`
 }
 
+// Status is how a volume fares, for people to see: the controller that leads looks
+// at it every minute. Nothing is decided by it.
+type Status struct {
+	// Health is Good, or the worst of the conditions: Degraded, Inaccessible, DataLoss.
+	Health string `json:"health,omitempty"`
+	// Dirty is DirtyBytes in a form for people to read.
+	Dirty string `json:"dirty,omitempty"`
+	// DirtyBytes are in the journal of a node and not yet in Swift.
+	DirtyBytes int64 `json:"dirtyBytes,omitempty"`
+	// Published is the time that the newest data in Swift is of.
+	Published *metav1.Time `json:"published,omitempty"`
+	// Conditions are what an administrator must know. The type says what, the reason
+	// how bad it is, the message also what to do. They go when they have passed.
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
 // SwiftblockVolume is a volume; its name is the volumeHandle of the
 // PersistentVolume. It says which node may write to the volume: changing or
 // deleting it by hand loses data. The controller alone writes it.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=sbv
+// +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name=Size,type=string,JSONPath=`.size`
 // +kubebuilder:printcolumn:name=Node,type=string,JSONPath=`.record.binding.node`
 // +kubebuilder:printcolumn:name=State,type=string,JSONPath=`.record.state`
 // +kubebuilder:printcolumn:name=Epoch,type=string,JSONPath=`.record.opening.epoch`
 // +kubebuilder:printcolumn:name=Open,type=boolean,JSONPath=`.record.opening.open`
-// +kubebuilder:printcolumn:name=Generation,type=string,JSONPath=`.record.head.generation`
+// +kubebuilder:printcolumn:name=Dirty,type=string,JSONPath=`.status.dirty`
+// +kubebuilder:printcolumn:name=Published,type=date,JSONPath=`.status.published`
+// +kubebuilder:printcolumn:name=Health,type=string,JSONPath=`.status.health`
+// +kubebuilder:printcolumn:name=Generation,type=string,JSONPath=`.record.head.generation`,priority=1
 // +kubebuilder:printcolumn:name=Name,type=string,JSONPath=`.record.name`,priority=1
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type SwiftblockVolume struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 	Content           `json:",inline"`
+	Status            Status `json:"status,omitempty"`
 }
 
 // SwiftblockSnapshot is a snapshot; its name is the snapshotHandle of the

@@ -215,10 +215,9 @@ func (e *Exports) Status(_ context.Context, r *wire.StatusRequest, _ ...grpc.Cal
 	return &wire.StatusResponse{Epoch: &wire.Epoch{Number: v.epoch}, Size: v.size, Conditions: e.conditions}, nil
 }
 
-// Conditions is Status over the wire, as the controller asks for it.
-func (e *Exports) Conditions(ctx context.Context, _ string, v ident.Volume) ([]*wire.Condition, error) {
-	answer, err := e.Status(ctx, &wire.StatusRequest{Volume: string(v)})
-	return answer.GetConditions(), err
+// Ask is Status over the wire, as the controller asks for it.
+func (e *Exports) Ask(ctx context.Context, _ string, v ident.Volume) (*wire.StatusResponse, error) {
+	return e.Status(ctx, &wire.StatusRequest{Volume: string(v)})
 }
 
 // Modify accepts everything.
