@@ -1,6 +1,6 @@
 #!/bin/bash
-# chart.sh: what is generated from the chart: deploy/kubernetes, for those who use no helm,
-# and the renders of test/chart, in which a change of the chart shows. Then that the chart
+# chart.sh: what is generated from the chart: its README, deploy/kubernetes for those who use
+# no helm, and the renders of test/chart, in which a change of the chart shows. Then that the chart
 # refuses the values of test/chart/refused, each with the message in its first line.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
@@ -24,6 +24,23 @@ done
 	echo "# Generated from $chart by make generate; the values are in deploy/values.yaml."
 	render deploy/values.yaml --include-crds
 } >deploy/kubernetes/csi-swiftblock.yaml
+
+{
+	cat <<-END
+		<!-- Generated from values.yaml by make generate. -->
+		# csi-swiftblock
+
+		$(sed -n 's/^description: //p' $chart/Chart.yaml). [How to install it](../../docs/install.md);
+		[what its alerts and conditions mean](../../docs/operations.md).
+
+		\`clusterName\`, \`image.repository\`, \`sidecars.registry\` and one of the four ways of
+		\`swift\` must be given; unknown values are refused.
+
+		| value | default | |
+		|---|---|---|
+	END
+	awk -f hack/values.awk $chart/values.yaml
+} >$chart/README.md
 
 for values in test/chart/refused/*.yaml; do
 	wanted=$(sed -n '1s/^# //p' "$values")

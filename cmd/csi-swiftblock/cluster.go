@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -86,6 +88,45 @@ func surroundings(s *session, nodes []string, lease, holder string) (driver.Clus
 	return members, func(ctx context.Context, do func(context.Context) error) error {
 		return cluster.Lead(ctx, config, cluster.Lease{Namespace: namespace, Name: lease, Holder: holder}, do)
 	}, nil
+}
+
+// noticeBoard is where people see how volumes fare; nil without Kubernetes.
+func noticeBoard(s *session, holder string) (driver.Board, error) {
+	if s.givenUp != nil {
+		return nil, nil
+	}
+	config, _, err := kubernetes()
+	if err != nil {
+		return nil, err
+	}
+	return kube.NewBoard(config, holder)
+}
+
+// admissionPeriod is how long a new node may wait for pods although it is ready.
+const admissionPeriod = 5 * time.Second
+
+// admission takes the start-up taint, if there is one, from nodes that are ready.
+func admission(s *session, taint string) (func(context.Context), error) {
+	if taint == "" {
+		return func(context.Context) {}, nil
+	}
+	if s.givenUp != nil {
+		return nil, errors.New("--startup-taint: without Kubernetes there are no taints")
+	}
+	config, _, err := kubernetes()
+	if err != nil {
+		return nil, err
+	}
+	startup, err := cluster.NewStartup(config, driver.Name, taint)
+	return func(ctx context.Context) {
+		ready, err := startup.Round(ctx)
+		if len(ready) > 0 {
+			slog.Info("nodes are ready for volumes", "nodes", ready)
+		}
+		if err != nil && ctx.Err() == nil {
+			slog.Warn("nodes may wait for pods although they are ready", "error", err)
+		}
+	}, err
 }
 
 func hostname() string {

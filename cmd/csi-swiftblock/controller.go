@@ -15,9 +15,9 @@ import (
 func controllerCommand() *cobra.Command {
 	var flags catalogFlags
 	var watched watched
-	var csiEndpoint, openings, lease, holder string
+	var csiEndpoint, openings, lease, holder, taint string
 	var nodes []string
-	var sweep, collect time.Duration
+	var sweep, collect, look time.Duration
 	c := &cobra.Command{
 		Use:   "controller",
 		Short: "Make and delete volumes and snapshots, and decide who may write",
@@ -40,9 +40,17 @@ func controllerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			board, err := noticeBoard(s, holder)
+			if err != nil {
+				return err
+			}
 			controller := driver.NewController(driver.ControllerConfig{
 				Catalog: s.catalog, Cluster: known, Account: store, Accounts: s.accounts, Exports: exports,
 			})
+			admit, err := admission(s, taint)
+			if err != nil {
+				return err
+			}
 			go watchStore(c.Context(), store)
 			return together(c.Context(),
 				func(ctx context.Context) error {
@@ -63,6 +71,12 @@ func controllerCommand() *cobra.Command {
 							func(ctx context.Context) error {
 								return every(ctx, collect, func() { collectOnce(ctx, s.catalog) })
 							},
+							func(ctx context.Context) error {
+								return every(ctx, admissionPeriod, func() { admit(ctx) })
+							},
+							func(ctx context.Context) error {
+								return every(ctx, look, func() { lookOnce(ctx, driver.Monitor{Catalog: s.catalog, Exports: exports, Board: board}) })
+							},
 						)
 					})
 				},
@@ -74,9 +88,11 @@ func controllerCommand() *cobra.Command {
 	c.Flags().DurationVar(&flags.grace, "grace", 24*time.Hour, "how long what was deleted or superseded stays in Swift")
 	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for; 0: never")
 	c.Flags().DurationVar(&collect, "collect", time.Hour, "how often old versions of living volumes are looked for; 0: never")
+	c.Flags().DurationVar(&look, "look", time.Minute, "in Kubernetes: how often volumes are looked at, for the status of their resources and for events; 0: never")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/controller.sock", "CSI endpoint")
 	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller: a unix socket or HOST:PORT")
 	c.Flags().StringSliceVar(&nodes, "nodes", nil, "ids of the nodes that volumes may be published to; default: any, in Kubernetes those of the cluster")
+	c.Flags().StringVar(&taint, "startup-taint", "", "in Kubernetes: a taint that is taken from nodes once the driver answers there")
 	c.Flags().StringVar(&lease, "lease", "csi-swiftblock", "in Kubernetes: the lease by which several controllers agree on who sweeps and collects")
 	c.Flags().StringVar(&holder, "lease-holder", hostname(), "in Kubernetes: what tells this controller from others, such as the name of its pod")
 	return c
@@ -121,6 +137,16 @@ func collectOnce(ctx context.Context, c *catalog.Catalog) {
 		slog.Warn("collect", "error", err)
 	case done.Objects > 0:
 		slog.Info("collected", "objects", done.Objects, "bytes", done.Bytes)
+	}
+}
+
+// lookOnce shows how volumes fare, where there is a board for it.
+func lookOnce(ctx context.Context, m driver.Monitor) {
+	if m.Board == nil {
+		return
+	}
+	if err := m.Round(ctx); err != nil && ctx.Err() == nil {
+		slog.Warn("how volumes fare is not shown", "error", err)
 	}
 }
 

@@ -35,7 +35,7 @@ func (s *standalone) GivenUp(ctx context.Context, node string) (bool, error) {
 }
 
 func nodesCommand() *cobra.Command {
-	return group("nodes", "Give up nodes that will not come back", nodesListCommand(), nodesGiveUpCommand(), nodesTakeBackCommand())
+	return group("nodes", "Show what nodes have left to upload, and give up those that will not come back", nodesLeftCommand(), nodesListCommand(), nodesGiveUpCommand(), nodesTakeBackCommand())
 }
 
 // openGivenUp is openRecords for what is about the nodes given up by hand.

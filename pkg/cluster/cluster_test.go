@@ -10,8 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	typed "k8s.io/client-go/kubernetes/typed/core/v1"
+	storage "k8s.io/client-go/kubernetes/typed/storage/v1"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/cluster"
 	"github.com/swiftblock/csi-swiftblock/test/kube/apiserver"
@@ -134,5 +136,72 @@ func TestVault(t *testing.T) {
 		if got, err := vault.Load(name); err != nil || !maps.Equal(got, want) {
 			t.Errorf("Load = %v, %v; want %v", got, err, want)
 		}
+	}
+}
+
+// A node loses the start-up taint when the driver is registered there, and nothing else
+// of it changes.
+func TestStartup(t *testing.T) {
+	const ours, driver = "csi.swiftblock.dev/agent-not-ready", "csi.swiftblock.dev"
+	ctx, server := t.Context(), apiserver.Start(t)
+	nodes, err := typed.NewForConfig(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	csi, err := storage.NewForConfig(server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := corev1.Taint{Key: "example.test/another", Effect: corev1.TaintEffectNoSchedule}
+	for name, registered := range map[string]string{"ready": driver, "other": "csi.example.test", "none": "", "new": "-"} {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		node.Spec.Taints = []corev1.Taint{{Key: ours, Effect: corev1.TaintEffectNoExecute}, another, {Key: ours, Effect: corev1.TaintEffectNoSchedule}}
+		if _, err := nodes.Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if registered == "-" {
+			continue // kubelet has not made its CSINode yet
+		}
+		of := &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if registered != "" {
+			of.Spec.Drivers = []storagev1.CSINodeDriver{{Name: registered, NodeID: name}}
+		}
+		if _, err := csi.CSINodes().Create(ctx, of, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startup, err := cluster.NewStartup(server.Config(), driver, ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ready []string
+	for end := time.Now().Add(10 * time.Second); len(ready) == 0 && time.Now().Before(end); { // a cache answers
+		if ready, err = startup.Round(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(ready) != 1 || ready[0] != "ready" {
+		t.Errorf("ready: %v", ready)
+	}
+	list, err := nodes.Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range list.Items {
+		has := map[string]int{}
+		for _, taint := range node.Spec.Taints { // the API server added one of its own
+			has[taint.Key]++
+		}
+		want := 2
+		if node.Name == "ready" {
+			want = 0
+		}
+		if has[ours] != want || has[another.Key] != 1 {
+			t.Errorf("%s has %v", node.Name, node.Spec.Taints)
+		}
+	}
+	server.Stop()
+	if _, err := startup.Round(ctx); err == nil {
+		t.Error("without an API server: no error")
 	}
 }

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+)
+
+// leftView is what a node still has to upload of one volume.
+type leftView struct {
+	Node      string       `json:"node"`
+	Volume    ident.Volume `json:"volume"`
+	Name      string       `json:"name"`
+	Dirty     int64        `json:"dirty"` // bytes that only its journal has; -1: it does not answer
+	Published time.Time    `json:"published,omitzero"`
+	Trouble   string       `json:"trouble,omitempty"` // the first condition, or why it does not answer
+}
+
+const (
+	leftWait   = 5 * time.Second // for the answer of a node
+	leftPeriod = 2 * time.Second
+)
+
+func nodesLeftCommand() *cobra.Command {
+	var flags catalogFlags
+	var out output
+	var wait, none bool
+	c := &cobra.Command{
+		Use:   "left [NODE]",
+		Short: "Show what nodes, or one of them, have open and not uploaded",
+		Long: `Show what nodes, or one of them, have open and not uploaded.
+
+Drain a node first: kubectl drain ends its pods, and each volume that none of them
+uses any more is uploaded and closed. A node with nothing left can be reset, and
+its disk wiped. A volume of which DIRTY is 0 is all in Swift, but still open.`,
+		Example: `  kubectl drain worker-3 --ignore-daemonsets --delete-emptydir-data
+  csi-swiftblock nodes left worker-3 --wait`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := flags.openRecords()
+			if err != nil {
+				return err
+			}
+			exports, err := flags.nodes()
+			if err != nil {
+				return err
+			}
+			for {
+				list, err := s.left(c.Context(), exports, args)
+				if err != nil {
+					return err
+				}
+				if !wait || len(list) == 0 {
+					err := out.print(c, list, func(w io.Writer) { printLeft(w, list) })
+					if none && len(list) > 0 && err == nil {
+						err = fmt.Errorf("%s: end the pods that use them, and wait until they are closed", leftText(list))
+					}
+					return err
+				}
+				fmt.Fprintln(c.ErrOrStderr(), leftText(list))
+				select {
+				case <-c.Context().Done():
+					return fmt.Errorf("%s: %w", leftText(list), c.Context().Err())
+				case <-time.After(leftPeriod):
+				}
+			}
+		},
+	}
+	flags.add(c)
+	out.add(c)
+	c.Flags().BoolVar(&wait, "wait", false, "until nothing is left")
+	c.Flags().BoolVar(&none, "expect-none", false, "fail if anything is left")
+	return c
+}
+
+// left asks the nodes, or the one that is named, about each volume they have open.
+func (s *session) left(ctx context.Context, exports driver.Exports, only []string) ([]leftView, error) {
+	list := []leftView{}
+	err := s.eachVolume(ctx, func(v authority.Volume) error {
+		if !v.Opening.Open || len(only) > 0 && v.Opening.Node != only[0] {
+			return nil
+		}
+		view := leftView{Node: v.Opening.Node, Volume: v.ID, Name: v.Name, Dirty: -1}
+		ask, cancel := context.WithTimeout(ctx, leftWait)
+		defer cancel()
+		answer, err := exports.Ask(ask, v.Opening.Endpoint, v.ID)
+		switch conditions := answer.GetConditions(); {
+		case err != nil:
+			view.Trouble = explain(err)
+		case len(conditions) > 0:
+			view.Trouble = conditions[0].GetReason() + ": " + conditions[0].GetMessage()
+		}
+		if answer.GetEpoch() != nil { // it is served
+			view.Dirty = answer.GetDirtyBytes()
+			if ms := answer.GetPublishedMs(); ms > 0 {
+				view.Published = time.UnixMilli(ms).UTC()
+			}
+		}
+		list = append(list, view)
+		return ctx.Err()
+	})
+	return list, err
+}
+
+func printLeft(w io.Writer, list []leftView) {
+	row(w, "NODE", "VOLUME", "NAME", "DIRTY", "PUBLISHED", "TROUBLE")
+	for _, v := range list {
+		dirty := "unknown"
+		if v.Dirty >= 0 {
+			dirty = sizeText(v.Dirty)
+		}
+		row(w, printable(v.Node), v.Volume, printable(v.Name), dirty, timeText(v.Published), orDash(v.Trouble))
+	}
+}
+
+// leftText sums up on one line.
+func leftText(list []leftView) string {
+	var dirty int64
+	unknown := 0
+	for _, v := range list {
+		dirty += max(v.Dirty, 0)
+		if v.Dirty < 0 {
+			unknown++
+		}
+	}
+	text := fmt.Sprintf("%s left in %d volumes", sizeText(dirty), len(list))
+	if unknown > 0 {
+		text += fmt.Sprintf(", of which %d do not tell", unknown)
+	}
+	return text
+}
