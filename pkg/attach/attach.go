@@ -155,6 +155,11 @@ func (x *Exports) Resume() error {
 		}
 		e := x.export(id)
 		r, err := e.folder.load()
+		if errors.Is(err, errNewer) {
+			// A downgrade. Without its target the initiator would give the volume up;
+			// as long as nobody listens it waits.
+			return fmt.Errorf("volume %s: %w", id, err)
+		}
 		if err != nil {
 			x.config.Log.Error("export not resumed", "volume", id, "error", err)
 			continue

@@ -5,12 +5,10 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
-// An older release refuses what a newer one left, says which release is needed, and
-// changes nothing: the newer one goes on with it.
+// An older release does not start on what a newer one left: so the initiators wait. It
+// says which release is needed, and changes nothing: the newer one goes on with it.
 func TestDowngradeIsRefused(t *testing.T) {
 	n := newNode(t)
 	n.attach()
@@ -30,10 +28,9 @@ func TestDowngradeIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, newer, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.start()
-	_, err = n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id)})
-	if err == nil || !strings.Contains(err.Error(), "use the release that wrote it") || !strings.Contains(err.Error(), string(n.id)) {
-		t.Errorf("attach: %v", err)
+	err = n.begin()
+	if err == nil || !strings.Contains(err.Error(), "format 2, this release knows 1: use the release that wrote it") || !strings.Contains(err.Error(), string(n.id)) {
+		t.Errorf("an older release: %v", err)
 	}
 	if err := n.exports.Close(); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,9 @@ import (
 // recordFormat is the version of the record file; a higher one is refused.
 const recordFormat = 1
 
+// errNewer says that a newer release was here.
+var errNewer = errors.New("use the release that wrote it")
+
 // stage is how far the life of an export has got. Every change is on stable
 // storage before anything is done that depends on it.
 type stage string
@@ -111,7 +114,7 @@ func (f folder) load() (*record, error) {
 		return nil, fmt.Errorf("%s: %w", f.recordPath(), err)
 	}
 	if r.Format != recordFormat {
-		return nil, fmt.Errorf("%s: format %d, this release knows %d: use the release that wrote it", f.recordPath(), r.Format, recordFormat)
+		return nil, fmt.Errorf("%s: format %d, this release knows %d: %w", f.recordPath(), r.Format, recordFormat, errNewer)
 	}
 	return &r, nil
 }

@@ -89,6 +89,14 @@ func (n *node) left() []string {
 // start is a new export process.
 func (n *node) start() {
 	n.t.Helper()
+	if err := n.begin(); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// begin is start, which may fail.
+func (n *node) begin() error {
+	n.t.Helper()
 	n.portal = &portal{targets: map[string]target.Target{}}
 	var err error
 	n.exports, err = New(Config{
@@ -96,11 +104,9 @@ func (n *node) start() {
 		Controller: n.controller, Portal: n.portal, Log: slog.New(slog.DiscardHandler), Boot: n.boot, AllowAnyFS: true,
 	})
 	if err != nil {
-		n.t.Fatal(err)
+		return err
 	}
-	if err := n.exports.Resume(); err != nil {
-		n.t.Fatal(err)
-	}
+	return n.exports.Resume()
 }
 
 func (n *node) attach() *wire.Attachment {
