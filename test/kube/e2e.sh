@@ -13,6 +13,7 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
 export KUBE_STATE=$state
 namespace=storage
+driver=csi.swiftblock.dev
 
 main() {
 	need_root "a cluster of its own"
@@ -53,9 +54,21 @@ diagnose() {
 
 k() { kube kubectl "$@"; }
 
-# example NAME applies a manifest of docs/examples, with the images of the test cluster.
+# in_driver COMMAND... runs our command line beside the controller.
+in_driver() {
+	k -n "$namespace" exec -i deployment/csi-swiftblock-controller -c controller -- csi-swiftblock "$@"
+}
+
+# example NAME [VALUE...] applies a manifest of docs/examples, with the images of the test
+# cluster and, where it has a place for a value, the pairs NAME VALUE put in.
 example() {
-	sed -E 's#image: busybox:.*#image: swiftblock.test/busybox:test#' "docs/examples/$1.yaml" | k apply -f - >/dev/null
+	local file=docs/examples/$1.yaml edits=(-e 's#image: busybox:.*#image: swiftblock.test/busybox:test#')
+	shift
+	while [ $# -gt 0 ]; do
+		edits+=(-e "s#\b$1\b#$2#")
+		shift 2
+	done
+	sed -E "${edits[@]}" "$file" | k apply -f - >/dev/null
 }
 
 running() { k wait --for=condition=Ready "$@" --timeout=180s >/dev/null; }
@@ -76,8 +89,9 @@ until_true() {
 	done
 }
 
-# node_of POD prints the node that a pod is on.
+# node_of POD prints the node that a pod is on; other_node NODE the one that is not NODE.
 node_of() { k get pod "$1" -o jsonpath='{.spec.nodeName}'; }
+other_node() { [ "$1" = node1 ] && echo node2 || echo node1; }
 
 # node_pod NODE prints the driver's pod on a node.
 node_pod() {

@@ -3,7 +3,13 @@
 # manifests of docs/examples as they stand there, and removes what the next does not need.
 # shellcheck disable=SC2154,SC2034 # state, namespace and driver come from e2e.sh, journeys goes there
 
-journeys=(install dynamic_claim expansion export_killed daemonset_rolled snapshot restore clone golden_image many_readers)
+journeys=(
+	install
+	dynamic_claim expansion export_killed daemonset_rolled
+	snapshot restore clone golden_image many_readers
+	raw_block bad_input static_import
+	moving node_lost
+)
 
 install() {
 	cat >"$state/values.yaml" <<-END
@@ -146,3 +152,145 @@ many_readers() {
 	expect 2 "$(k get pods -l app=reader -o jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' | sort -u | wc -l)"
 	gone deployment/reader pvc/library
 }
+
+raw_block() {
+	example block
+	running pod/block
+	in_pod block sh -c 'printf block | dd of=/dev/data bs=4096 seek=100 conv=fsync 2>/dev/null'
+	k delete pod block --wait >/dev/null
+	example block
+	running pod/block
+	expect block "$(in_pod block dd if=/dev/data bs=4096 skip=100 count=1 2>/dev/null | tr -d '\0')"
+	gone pod/block pvc/block
+}
+
+# The pod of a Deployment goes to the other node, and its claim follows.
+moving() {
+	example deployment
+	rolled_out deployment/traveller
+	local pod from
+	pod=$(traveller)
+	from=$(node_of "$pod")
+	k cordon "$from" >/dev/null
+	k delete pod "$pod" --wait >/dev/null
+	until_true 180 "the traveller is ready elsewhere" traveller_is_ready
+	k uncordon "$from" >/dev/null
+	expect "$from $(other_node "$from")" "$(in_pod "$(traveller)" cat /data/log | paste -sd ' ')"
+}
+
+traveller() { k get pods -l app=traveller --field-selector=status.phase!=Failed -o jsonpath='{.items[0].metadata.name}'; }
+traveller_is_ready() { k wait --for=condition=Ready pod -l app=traveller --timeout=5s >/dev/null 2>&1; }
+
+# What a user or an administrator does wrong is told by an event that says what to do.
+bad_input() {
+	class unknown '{colour: blue}'
+	claim unknown unknown
+	event_of pvc/unknown colour journalSize
+
+	class keyless '{csi.storage.k8s.io/provisioner-secret-name: nobody, csi.storage.k8s.io/provisioner-secret-namespace: storage}'
+	claim keyless keyless
+	event_of pvc/keyless nobody 'not found'
+
+	k -n "$namespace" create secret generic wrong-key --from-literal=ST_KEY=wrong \
+		--from-literal="$(grep ^ST_AUTH= "$state/swift.env")" --from-literal="$(grep ^ST_USER= "$state/swift.env")" >/dev/null
+	class locked '{csi.storage.k8s.io/provisioner-secret-name: wrong-key, csi.storage.k8s.io/provisioner-secret-namespace: storage}'
+	claim locked locked
+	event_of pvc/locked 'refused|credentials|401'
+
+	claim orphan swiftblock 'dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: gone}'
+	event_of pvc/orphan gone 'not found'
+
+	local said
+	said=$(k patch pvc data -p '{"spec": {"resources": {"requests": {"storage": "512Mi"}}}}' 2>&1) && die "a claim could shrink"
+	grep -q 'less than' <<<"$said" || die "the refusal does not say why: $said"
+
+	gone pvc/unknown pvc/keyless pvc/locked pvc/orphan
+	k delete storageclass unknown keyless locked >/dev/null
+	k -n "$namespace" delete secret wrong-key >/dev/null
+}
+
+class() { # NAME PARAMETERS
+	k apply -f - >/dev/null <<-END
+		{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: $1}, provisioner: $driver, parameters: $2}
+	END
+}
+
+claim() { # NAME CLASS [MORE]
+	k apply -f - >/dev/null <<-END
+		apiVersion: v1
+		kind: PersistentVolumeClaim
+		metadata: {name: $1}
+		spec:
+		  storageClassName: $2
+		  accessModes: [ReadWriteOnce]
+		  resources: {requests: {storage: 1Gi}}
+		  ${3:-}
+	END
+}
+
+# event_of KIND/NAME PATTERN... waits for one event of the object that has all the patterns.
+event_of() {
+	until_true 90 "an event of $1 that says ${*:2}; there is: $(events_of "$1")" has_event "$@"
+	say "$1: $(events_of "$1" | grep -iE "$2" | tail -n 1 | cut -c1-300)"
+}
+
+events_of() { k get events --field-selector "involvedObject.name=${1#*/}" -o jsonpath='{range .items[*]}{.message}{"\n"}{end}'; }
+
+has_event() {
+	local said pattern
+	said=$(events_of "$1")
+	for pattern in "${@:2}"; do said=$(grep -iE -- "$pattern" <<<"$said") || return 1; done
+}
+
+# An image is imported, and used by a claim that names the volume.
+static_import() {
+	local image=$state/image volume
+	mkdir -p "$image"
+	echo imported >"$image/file"
+	truncate -s 64M "$image.raw"
+	mkfs.ext4 -q -F -d "$image" "$image.raw"
+	volume=$(in_driver image import --authority kubernetes --cluster test --name golden --size 64Mi --json - <"$image.raw" |
+		sed -nE 's/.*"volume": *"([^"]+)".*/\1/p')
+	example static VOLUME "$volume"
+	running pod/imported
+	expect imported "$(in_pod imported cat /data/file)"
+	gone pod/imported pvc/imported
+	k delete pv imported >/dev/null
+	in_driver volume rm --authority kubernetes --cluster test "$volume" >/dev/null
+}
+
+# published CLAIM waits until all that was written to a claim is in Swift: that is what a
+# snapshot waits for.
+published() {
+	k apply -f - >/dev/null <<-END
+		apiVersion: snapshot.storage.k8s.io/v1
+		kind: VolumeSnapshot
+		metadata: {name: published-$1}
+		spec: {volumeSnapshotClassName: swiftblock, source: {persistentVolumeClaimName: $1}}
+	END
+	k wait --for=jsonpath='{.status.readyToUse}'=true "volumesnapshot/published-$1" --timeout=120s >/dev/null
+	gone "volumesnapshot/published-$1"
+}
+
+# A node is lost with a pod that writes. An administrator says that it will not come back:
+# the pod goes on elsewhere with what was published. A new machine takes the node's name.
+node_lost() {
+	local pod node began
+	pod=$(traveller)
+	node=$(node_of "$pod")
+	in_pod "$pod" sh -c 'echo published >/data/file && sync'
+	published travel
+	kernels_are_content
+	test/kube/cluster.sh node crash "${node#node}"
+	k wait --for=condition=Ready=Unknown "node/$node" --timeout=120s >/dev/null
+	began=$EPOCHREALTIME
+	k taint node "$node" node.kubernetes.io/out-of-service=nodeshutdown:NoExecute >/dev/null
+	until_true 240 "the traveller is ready elsewhere" traveller_is_at "$(other_node "$node")"
+	say "the pod runs on the other node $(seconds_since "$began") s after the node was given up"
+	expect published "$(in_pod "$(traveller)" cat /data/file)"
+	test/kube/cluster.sh node up "${node#node}"
+	k taint node "$node" node.kubernetes.io/out-of-service- >/dev/null
+	until_true 180 "the DaemonSet's pods ready" daemonset_is_ready
+}
+
+traveller_is_at() { traveller_is_ready && [ "$(node_of "$(traveller)")" = "$1" ]; }

@@ -17,7 +17,7 @@ hostname "$name"
 echo "$address $name" >>/etc/hosts
 echo "InitiatorName=iqn.2026-01.dev.swiftblock:$name" >/etc/iscsi/initiatorname.iscsi
 od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >/etc/machine-id
-modprobe -a overlay veth bridge br_netfilter ip_tables iptable_filter iptable_nat iptable_mangle ip6_tables \
+modprobe -a loop overlay veth bridge br_netfilter ip_tables iptable_filter iptable_nat iptable_mangle ip6_tables \
 	nf_conntrack xt_conntrack xt_comment xt_mark xt_addrtype xt_nat xt_statistic xt_recent xt_MASQUERADE || true
 sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
 ip route add default via "$host"
