@@ -144,6 +144,48 @@ func TestTwoCallsCutOnce(t *testing.T) {
 	}
 }
 
+// TestRefusedCut is the other order: the call that found the volume detached has put
+// the snapshot's object when the node of another call wants to, and is refused.
+func TestRefusedCut(t *testing.T) {
+	w := newWorld(t)
+	id := w.volume("pvc").ID
+	e := w.attach(id, "n1")
+	w.check(e.write(w.ctx, 0, "early"))
+	w.detach(e)
+	asked, decided, done := make(chan bool), make(chan bool), make(chan error)
+	var second authority.Snapshot
+	w.nodes.sealing = func() { close(asked); <-decided }
+	first := w.controller(w.authority, &looking{w.store, func() {
+		w.check(w.attach(id, "n1").write(w.ctx, 0, "late"))
+		go func() {
+			var err error
+			second, err = w.CreateSnapshot(w.ctx, "snap", id)
+			done <- err
+		}()
+		<-asked
+	}})
+	s, err := first.CreateSnapshot(w.ctx, "snap", id)
+	w.check(err)
+	w.holds(s.Root, map[uint64]string{0: "early"})
+	close(decided)
+	w.check(<-done)
+	w.holds(second.Root, map[uint64]string{0: "early"})
+}
+
+// looking is a store in which something happens before the first GET of a root.
+type looking struct {
+	swift.Store
+	hook func()
+}
+
+func (l *looking) Get(ctx context.Context, container, name string, o swift.GetOptions) (swift.Object, error) {
+	if hook := l.hook; hook != nil && strings.HasPrefix(name, chunks.RootPrefix) {
+		l.hook = nil
+		hook()
+	}
+	return l.Store.Get(ctx, container, name, o)
+}
+
 // TestCutThatDiedWithItsNode: the node is lost before it published the cut.
 func TestCutThatDiedWithItsNode(t *testing.T) {
 	w := newWorld(t)
