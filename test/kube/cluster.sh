@@ -10,7 +10,8 @@
 # Everything is in a network namespace of its own: etcd, the API server, its controllers
 # and Swift at 10.77.0.1, the nodes node1 and node2 at 10.77.0.2 and 10.77.0.3, guests of
 # test/guest; pods of node I have addresses in 10.244.I.0/24. The state (keys, logs) is in
-# KUBE_STATE, by default .cache/kube in the tree.
+# KUBE_STATE, by default .cache/kube in the tree. With a KUBE_NETNS (sbkube) of its own,
+# a second cluster runs beside the first.
 #
 # The cluster trusts everybody in its namespace; it is for tests.
 set -euo pipefail
@@ -19,7 +20,7 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 . hack/lib.sh
 
 state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
-netns=sbkube
+netns=${KUBE_NETNS:-sbkube}
 host=10.77.0.1
 nodes=2
 node_address() { echo "10.77.0.$((1 + $1))"; }
