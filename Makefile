@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node-full kube e2e-kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak catalog-swift
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node e2e-node-full kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak catalog-swift
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,16 +42,16 @@ sanity: need-go ## csi-sanity against the driver in one process
 sanity-live: need-go ## csi-sanity against the real processes and a kernel initiator (SWIFT=real: three Swift nodes, one failing)
 	@hack/test.sh sanity-live
 
-e2e: need-go ## the promises as scenarios, with kernel initiators and a real Swift
-	@hack/test.sh e2e
+e2e-node: need-go ## the promises as scenarios, with kernel initiators and a real Swift
+	@hack/test.sh e2e-node
 
 e2e-node-full: need-go ## the same and what takes long: hours
-	@E2E_FULL=1 hack/test.sh e2e
+	@E2E_FULL=1 hack/test.sh e2e-node
 
 kube: need-go ## the authority in Kubernetes on a real etcd and kube-apiserver (minutes to build, once)
 	@hack/test.sh kube
 
-e2e-kube: need-go ## what users do, on a real Kubernetes with our chart
+e2e: need-go ## what users do, on a real Kubernetes with our chart
 	@test/kube/e2e.sh
 
 bench-engine: need-go ## the block engine against its peers (ARGS="-quick -force")

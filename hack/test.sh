@@ -7,7 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
-stages=(race swift mutants sanity conformance initiator demo sanity-live e2e)
+stages=(race swift mutants sanity conformance initiator demo sanity-live e2e-node)
 
 # Debian packages of a stage. Those of all stages are installed at once: much the fastest.
 declare -A packages=(
@@ -17,7 +17,7 @@ declare -A packages=(
 	[soak]="python3-swift memcached curl"
 	[conformance]="tgt libiscsi-bin"
 	[demo]="mmdebstrap gcc libc6-dev"
-	[e2e]="python3-swift memcached curl"
+	[e2e-node]="python3-swift memcached curl"
 )
 
 logs=.cache/test
@@ -92,7 +92,7 @@ run() {
 			in_guest initiator test/conformance/kernel.sh bin/ramtarget "${AWAY:-45}"
 		;;
 	sanity-live) hack/sanity-live.sh ;;
-	e2e) hack/e2e.sh ;;
+	e2e-node) hack/e2e-node.sh ;;
 	*) die "no stage $1: there are ${!packages[*]}" ;;
 	esac
 }

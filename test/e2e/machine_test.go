@@ -1,6 +1,6 @@
 // Package e2e holds the promises P1–P9 as scenarios: the real processes on kernels
 // with an iSCSI initiator, which are killed, stopped, cut off, filled up and loaded.
-// docs/testing.md has the table of them. hack/e2e.sh prepares what they need: root,
+// docs/testing.md has the table of them. hack/e2e-node.sh prepares what they need: root,
 // open-iscsi, E2E_BINARY (the path of csi-swiftblock), a Swift that ST_AUTH names,
 // and at E2E_SECOND another kernel, on which this program runs as agent.
 package e2e

@@ -1,5 +1,5 @@
 #!/bin/bash
-# e2e.sh [FLAG...]: the scenarios of test/e2e, on a real OpenStack Swift and two guests in
+# e2e-node.sh [FLAG...]: the scenarios of test/e2e, on a real OpenStack Swift and two guests in
 # a network namespace: the tests and the first node run in one, the second node in the
 # other. FLAGs are those of go test: -test.run=TestZombie.
 #
