@@ -24,7 +24,7 @@ netns=${KUBE_NETNS:-sbkube}
 host=10.77.0.1
 nodes=2
 node_address() { echo "10.77.0.$((1 + $1))"; }
-export GUEST_PACKAGES=ca-certificates,conntrack,containerd,containernetworking-plugins,ethtool,iptables,runc,socat
+export GUEST_PACKAGES=ca-certificates,conntrack,containerd,containernetworking-plugins,dropbear-bin,ethtool,iptables,runc,socat
 
 bins=$(test/kube/build.sh)
 
@@ -87,6 +87,7 @@ configure() {
 	mkdir -p "$state"/{log,run}
 	[ ! -s "$state/tokens.csv" ] || return 0
 	openssl ecparam -name prime256v1 -genkey -noout -out "$state/accounts.key"
+	ssh-keygen -q -t ed25519 -N '' -C '' -f "$state/ssh.key"
 	user admin admin system:masters
 	user controllers system:kube-controller-manager
 	user scheduler system:kube-scheduler
@@ -133,7 +134,7 @@ node_await() { await "node$1" 240 kubectl wait --for=condition=Ready "node/node$
 
 up() {
 	need_root "a cluster of its own"
-	need_packages iproute2 openssl procps util-linux
+	need_packages iproute2 openssh-client openssl procps util-linux
 	local began=$EPOCHREALTIME
 	guest_begin
 	trap guest_abandon EXIT

@@ -5,11 +5,17 @@
 #   swiftblock.test/csi-swiftblock:test   the driver: Debian's packages as the Dockerfile names them, and our binary
 #   swiftblock.test/<sidecar>:test        each CSI sidecar alone
 #   swiftblock.test/busybox:test          what the pods of the tests run; also as swiftblock.test/pause:1
+#
+# images.sh suite DIRECTORY PROGRAMS: those that Kubernetes' own storage suite asks for, under
+# the names that it asks for. PROGRAMS is what build.sh suite printed. agnhost is the real one,
+# on Debian's packages; the others are busybox: the suite wants a shell and its tools of them.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
+what=product
+[ "$1" != suite ] || { what=suite && shift; }
 images=$(realpath -m "$1")
 programs=$2
 prefix=swiftblock.test
@@ -81,6 +87,28 @@ mkdir -p "$images"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+mkdir -p "$work"/busybox/{bin,etc,tmp,proc,sys,dev}
+cp /bin/busybox "$work/busybox/bin/"
+for applet in $(busybox --list | grep -vx busybox); do ln -sf busybox "$work/busybox/bin/$applet"; done
+layer "$work/busybox.tar" "$work/busybox"
+
+if [ $what = suite ]; then
+	mkdir "$work/agnhost"
+	cp "$programs/agnhost" "$work/agnhost/"
+	layer "$work/agnhost.tar" "$work/agnhost"
+	prefix=registry.k8s.io/e2e-test-images
+	archive agnhost 2.56 '["/agnhost"]' "$(base)" "$work/agnhost.tar"
+	archive busybox 1.37.0-1 null "$work/busybox.tar"
+	archive nginx 1.14-4 null "$work/busybox.tar"
+	archive jessie-dnsutils 1.7 null "$work/busybox.tar"
+	prefix=registry.k8s.io
+	archive pause 3.10.1 '["/bin/sleep", "2147483647"]' "$work/busybox.tar"
+	exit
+fi
+
+archive busybox test null "$work/busybox.tar"
+archive pause 1 '["/bin/sleep", "2147483647"]' "$work/busybox.tar"
+
 make -s build
 mkdir -p "$work/driver/usr/local/bin"
 cp bin/csi-swiftblock "$work/driver/usr/local/bin/"
@@ -93,10 +121,3 @@ for name in csi-provisioner csi-attacher csi-resizer csi-snapshotter; do
 	layer "$work/$name.tar" "$work/$name"
 	archive $name test "[\"/$name\"]" "$work/$name.tar"
 done
-
-mkdir -p "$work"/busybox/{bin,etc,tmp,proc,sys,dev}
-cp /bin/busybox "$work/busybox/bin/"
-for applet in $(busybox --list | grep -vx busybox); do ln -sf busybox "$work/busybox/bin/$applet"; done
-layer "$work/busybox.tar" "$work/busybox"
-archive busybox test null "$work/busybox.tar"
-archive pause 1 '["/bin/sleep", "2147483647"]' "$work/busybox.tar"

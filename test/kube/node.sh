@@ -70,5 +70,22 @@ shopt -s nullglob
 for image in "$state"/images/*.tar; do ctr -n k8s.io images import "$image" >>"$log.images" 2>&1; done
 "$programs/kube-proxy" --kubeconfig "$state/proxy.kubeconfig" --hostname-override "$name" --proxy-mode iptables \
 	--conntrack-max-per-core 0 --conntrack-min 0 >>"$log.proxy" 2>&1 &
-"$programs/kubelet" --config /run/kubelet.yaml --kubeconfig "$state/$name.kubeconfig" \
-	--hostname-override "$name" --node-ip "$address" >>"$log.kubelet" 2>&1
+# Who has the key may stop and start kubelet as on any node, by ssh and this systemctl.
+cat >/usr/local/bin/systemctl <<'END'
+#!/bin/sh
+case "$*" in
+"stop kubelet") touch /run/kubelet.stopped && pkill -x kubelet; while pgrep -x kubelet >/dev/null; do sleep 0.1; done ;;
+"start kubelet") rm -f /run/kubelet.stopped ;;
+"show kubelet"*) pgrep -x kubelet >/dev/null && echo active || echo inactive ;;
+*) echo "systemctl: what is that: $*" >&2; exit 1 ;;
+esac
+END
+chmod +x /usr/local/bin/systemctl
+mkdir -p -m 700 /root/.ssh /etc/dropbear
+cp "$state/ssh.key.pub" /root/.ssh/authorized_keys
+dropbear -R -F -E -s -p 22 >>"$log.ssh" 2>&1 &
+while true; do
+	[ -e /run/kubelet.stopped ] || "$programs/kubelet" --config /run/kubelet.yaml --kubeconfig "$state/$name.kubeconfig" \
+		--hostname-override "$name" --node-ip "$address" >>"$log.kubelet" 2>&1 || true
+	sleep 0.2
+done

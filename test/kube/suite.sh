@@ -1,0 +1,64 @@
+#!/bin/bash
+# suite.sh: Kubernetes' own suite for storage drivers (e2e.test, External Storage) against
+# our chart, on the running cluster where e2e.sh has installed it. suite/driver.yaml tells the
+# suite what the driver can do.
+#
+#   suite.sh                all of it: hours
+#   suite.sh subset         a fixed part, which make e2e runs: minutes
+#   suite.sh FOCUS...       the specs whose names match one of the regular expressions
+#
+# PROCS (3) specs run at a time. The report and the whole output are left in KUBE_STATE.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
+namespace=storage
+
+# One spec for each thing that the driver does.
+subset=(
+)
+
+main() {
+	local focus=("$@") began=$EPOCHREALTIME
+	need_root "a cluster of its own"
+	eval "$(test/kube/cluster.sh env)"
+	programs=$(test/kube/build.sh suite)
+	images
+	k apply -f - >/dev/null <<-END
+		{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: suite}, driverName: csi.swiftblock.dev, parameters: {iops: "5000"}}
+	END
+	if [ "$*" = subset ]; then focus=("${subset[@]}"); fi
+	[ ${#focus[@]} -gt 0 ] || focus=("")
+	printf 'suite.sh: %s\n' "${focus[@]/#/External.Storage.*}" >&2
+	local status=0
+	mkdir -p "$state/suite"
+	export KUBE_SSH_USER=root KUBE_SSH_KEY_PATH=$state/ssh.key # specs that stop kubelet
+	kube "$programs/ginkgo" run --procs="${PROCS:-3}" --no-color --silence-skips -v --timeout="${TIMEOUT:-4h}" \
+		"${focus[@]/#/--focus=External.Storage.*}" "$programs/e2e.test" -- \
+		-kubeconfig "$KUBECONFIG" -provider local -num-nodes 2 -allowed-not-ready-nodes 0 -minStartupPods 0 \
+		-storage.testdriver "$PWD/test/kube/suite/driver.yaml" -report-dir "$state/suite" >"$state/log/suite.log" 2>&1 || status=$?
+	sed -nE '/^Ran [0-9]+ of/,$p' "$state/log/suite.log" | sed -E '/^(Ginkgo ran|Test Suite)/d' >&2
+	grep -E '^ *\[(FAIL|TIMEDOUT|PANICKED|INTERRUPTED)' "$state/log/suite.log" | sort -u >&2 || true
+	say "the report: $state/suite/junit_01.xml, the output: $state/log/suite.log, in $(seconds_since "$began") s"
+	return $status
+}
+
+k() { kube kubectl "$@"; }
+
+# images brings the images of the suite to the nodes that have them not.
+images() {
+	local from=$programs/images node pod
+	compgen -G "$from/pause*.tar" >/dev/null || test/kube/images.sh suite "$from" "$programs"
+	mkdir -p "$state/images/suite"
+	cp -u "$from"/*.tar "$state/images/suite"
+	for pod in $(k -n $namespace get pods -l app.kubernetes.io/component=node -o name); do
+		# shellcheck disable=SC2016 # a program, not for this shell to expand
+		k -n $namespace exec "$pod" -c node -- nsenter --target 1 --mount -- sh -c '
+			[ -e /run/suite-images ] || for image in '"$state"'/images/suite/*.tar; do ctr -n k8s.io images import "$image" || exit; done
+			touch /run/suite-images' >>"$state/log/suite.images" 2>&1 || die "a node has not taken the images: $state/log/suite.images"
+	done
+}
+
+main "$@"
