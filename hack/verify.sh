@@ -1,6 +1,7 @@
 #!/bin/bash
-# verify.sh: go.mod is tidy and generated code is what its sources generate. Works on a
-# copy: the tree stays as it is.
+# verify.sh: go.mod is tidy, generated code is what its sources generate, and Prometheus
+# accepts the chart's alerts and raises each when it has to. Works on a copy: the tree stays
+# as it is.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
@@ -16,4 +17,8 @@ git -C "$copy" init -q
 git -C "$copy" add -A
 "$copy/hack/generate.sh"
 git -C "$copy" diff --exit-code || die "generated code is out of date: run make generate and commit"
+
+need_packages prometheus # promtool; no daemon is started
+promtool check rules charts/csi-swiftblock/files/alerts.yaml >/dev/null
+promtool test rules test/chart/alerts.test.yaml >/dev/null || die "the alerts are not what test/chart/alerts.test.yaml wants: see promtool test rules"
 say "tidy, and generated code is up to date"
