@@ -37,6 +37,8 @@ programs() {
 
 build() { # NAME MODULE PATH
 	local flags='-s -w' how=(build) version package began=$EPOCHREALTIME
+	exec 9>"$bins/$1.lock" # another run may be building the same
+	flock 9
 	[ ! -x "$bins/$1" ] || return 0
 	if [[ $2 =~ (kubernetes|suite)$ ]]; then # they ask each other for their versions
 		version=$(go -C "$2" list -m -f '{{.Version}}' k8s.io/kubernetes)
@@ -51,9 +53,7 @@ build() { # NAME MODULE PATH
 }
 
 mkdir -p "$bins"
-exec 9>"$bins/lock"
-flock 9
 while read -r name module path; do
-	case " ${*:-$name} " in *" $name "*) build "$name" "$module" "$path" 9>&- ;; esac
+	case " ${*:-$name} " in *" $name "*) build "$name" "$module" "$path" ;; esac
 done < <(programs)
 echo "$bins"
