@@ -3,6 +3,8 @@
 // skipped. Where a spec is in several reports, that of the last file counts.
 //
 //	go run ./test/kube/report FILE.xml... >test/kube/results.md
+//
+// What a report has not in its focus is told with the reason of test/kube/suite/left-out.
 package main
 
 import (
@@ -14,6 +16,8 @@ import (
 	"slices"
 	"strings"
 )
+
+const leftOut = "test/kube/suite/left-out"
 
 func main() {
 	if len(os.Args) < 2 {
@@ -40,7 +44,15 @@ func run(w io.Writer, files []string) error {
 		}
 		all = merge(all, specs)
 	}
-	_, err := io.WriteString(w, document(all))
+	reasons, err := os.ReadFile(leftOut)
+	if err != nil {
+		return fmt.Errorf("why specs are left out: %w", err)
+	}
+	said, err := document(all, string(reasons))
+	if err != nil {
+		return fmt.Errorf("%s: %w", leftOut, err)
+	}
+	_, err = io.WriteString(w, said)
 	return err
 }
 
@@ -55,8 +67,7 @@ type spec struct {
 	seconds float64
 }
 
-// chosen says whether the run had the spec in its focus: what had not is skipped without a
-// reason.
+// A spec that a run did not have in its focus is skipped without a reason.
 func (s spec) chosen() bool { return s.verdict != "skipped" || s.why != "" }
 
 // junit is as much of the reports as we need.
@@ -133,28 +144,49 @@ func merge(all, later []spec) []spec {
 	return all
 }
 
-// document is what is printed.
-func document(specs []spec) string {
+// document is what is printed. Those that no run chose get their reason from the text of
+// left-out: lines of a regular expression, a tab and the reason.
+func document(specs []spec, reasons string) (string, error) {
+	for line := range strings.Lines(reasons) {
+		expression, why, found := strings.Cut(strings.TrimSpace(line), "\t")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		which, err := regexp.Compile(expression)
+		if err != nil || !found {
+			return "", fmt.Errorf("no expression, tab and reason: %q", line)
+		}
+		for i, s := range specs {
+			if !s.chosen() && which.MatchString(s.name) {
+				specs[i].verdict, specs[i].why = left, why
+			}
+		}
+	}
 	slices.SortStableFunc(specs, func(a, b spec) int {
 		return strings.Compare(strings.ToLower(a.suite+"\x00"+a.pattern+"\x00"+a.text), strings.ToLower(b.suite+"\x00"+b.pattern+"\x00"+b.text))
 	})
 	var b strings.Builder
 	totals(&b, specs)
 	ran(&b, specs)
-	skipped(&b, specs)
-	return b.String()
+	b.WriteString("\n## What was skipped\n\nBy the suite itself, for the reason that it gives.\n\n")
+	grouped(&b, specs, "skipped")
+	b.WriteString("\n## What was left out\n\nBy us: [left-out](suite/left-out).\n\n")
+	grouped(&b, specs, left)
+	return b.String(), nil
 }
+
+const left = "left out"
 
 func totals(b *strings.Builder, specs []spec) {
 	count := map[string]int{}
 	var seconds float64
 	for _, s := range specs {
-		if s.chosen() {
-			count[s.verdict]++
-			seconds += s.seconds
-		} else {
-			count["left out"]++
+		verdict := s.verdict
+		if !s.chosen() {
+			verdict = "not asked for"
 		}
+		count[verdict]++
+		seconds += s.seconds
 	}
 	b.WriteString("# Kubernetes' storage suite\n\nWritten by `go run ./test/kube/report`, from the report of `make e2e-full`.\n\n| verdict | specs |\n|---|---|\n")
 	for _, verdict := range sortedKeys(count) {
@@ -166,7 +198,7 @@ func totals(b *strings.Builder, specs []spec) {
 func ran(b *strings.Builder, specs []spec) {
 	b.WriteString("\n## What ran\n\n| suite | volume | spec | verdict | s |\n|---|---|---|---|---|\n")
 	for _, s := range specs {
-		if s.verdict == "skipped" {
+		if s.verdict == "skipped" || s.verdict == left {
 			continue
 		}
 		verdict := s.verdict
@@ -177,15 +209,15 @@ func ran(b *strings.Builder, specs []spec) {
 	}
 }
 
-// skipped groups by reason: the suite has one for each volume and test.
-func skipped(b *strings.Builder, specs []spec) {
+// grouped prints by reason what has not run: there is a spec for each volume and test.
+func grouped(b *strings.Builder, specs []spec, verdict string) {
 	type group struct {
 		specs            int
 		suites, patterns map[string]int
 	}
 	groups := map[string]*group{}
 	for _, s := range specs {
-		if s.verdict != "skipped" || !s.chosen() {
+		if s.verdict != verdict || !s.chosen() {
 			continue
 		}
 		g := groups[s.why]
@@ -197,7 +229,7 @@ func skipped(b *strings.Builder, specs []spec) {
 		g.suites[s.suite]++
 		g.patterns[s.pattern]++
 	}
-	b.WriteString("\n## What was skipped\n\nBy the suite itself, for the reason that it gives.\n\n| reason | specs | of | volumes |\n|---|---|---|---|\n")
+	b.WriteString("| reason | specs | of | volumes |\n|---|---|---|---|\n")
 	for _, why := range sortedKeys(groups) {
 		g := groups[why]
 		fmt.Fprintf(b, "| %s | %d | %s | %s |\n", why, g.specs, strings.Join(sortedKeys(g.suites), ", "), strings.Join(sortedKeys(g.patterns), ", "))

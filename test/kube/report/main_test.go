@@ -21,19 +21,28 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := document(merge(nil, specs))
+	said, err := document(merge(nil, specs), "# why\nshould be left\tit is another's\n")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []string{
 		"| volumes | Dynamic PV (ext4) | should store data | passed | 31 |",
 		"| volumeIO | Dynamic PV (xfs) | should write files | **failed**: [FAILED] it is a\\|pity | 7 |",
 		"| Driver does not support ntfs | 1 | volumes | Dynamic PV (ntfs) |",
 		"| failed | 1 |", "| passed | 1 |", "| skipped | 1 |", "| left out | 1 |",
+		"| it is another's | 1 | subPath | Dynamic PV (default fs) |",
 	} {
 		if !strings.Contains(said, want+"\n") {
 			t.Errorf("the document has no line %q:\n%s", want, said)
 		}
 	}
 	if strings.Contains(said, "should be left out") {
-		t.Error("a spec that was not in the focus is in the tables")
+		t.Error("a spec that did not run is in the table of those that did")
+	}
+	for _, reasons := range []string{"no tab\n", "(\tno expression\n"} {
+		if _, err := document(specs, reasons); err == nil {
+			t.Errorf("%q is taken for a reason", reasons)
+		}
 	}
 }
 
