@@ -137,6 +137,7 @@ func (c *committer) record(batch []*request) (int, error) {
 	j.ring.advance(c.off)
 	j.gate.measure()
 	j.syncer.wrote(c.seq, s)
+	j.writeback.wrote(s, c.off-int64(length), int64(length))
 	j.witness.acknowledge(c.seq)
 	if h.kind == kindMark {
 		j.syncer.want(c.seq)

@@ -46,6 +46,9 @@ type File interface {
 	// ZeroAt writes zeros past the page cache and syncs them, so that a later
 	// write there changes nothing but data.
 	ZeroAt(off, n int64) error
+	// Writeback begins to write what the page cache holds of a part of the file, and
+	// does not wait. It makes nothing durable and meets no error: Sync does.
+	Writeback(off, n int64)
 	// Sync returns when every WriteAt that returned before is on stable
 	// storage. After an error nothing is known about any of them.
 	Sync() error

@@ -30,6 +30,7 @@ type Journal struct {
 	commit     *committer
 	syncer     *syncer
 	prewriter  *prewriter
+	writeback  *writeback
 	roots      roots
 	witness    *witness
 	pressure   chan struct{}
@@ -353,6 +354,7 @@ func (j *Journal) close() error {
 	<-j.commit.done
 	<-j.syncer.done
 	<-j.prewriter.done
+	<-j.writeback.done
 	err := j.halt.err()
 	if errors.Is(err, ErrClosed) {
 		err = j.syncer.sync()

@@ -294,6 +294,7 @@ func (j *Journal) begin(c *committer) error {
 		durable: c.seq,
 	}
 	j.prewriter = newPrewriter(j.ring, j.syncer, j.cfg.Prewrite, int64(c.segment)*j.ring.size+c.off)
+	j.writeback = newWriteback()
 	if _, err := c.record([]*request{{kind: kindOpen}}); err != nil {
 		return err
 	}
@@ -309,6 +310,7 @@ func (j *Journal) run() {
 	j.timer = timer
 	j.syncer.idle = func() { timer.Reset(j.cfg.IdleWatermark) }
 	go j.prewriter.run()
+	go j.writeback.run(j.halt)
 	go j.commit.run()
 	go j.syncer.run()
 }

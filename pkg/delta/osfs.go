@@ -174,6 +174,11 @@ func (f *osFile) ZeroAt(off, n int64) error {
 	return fdatasync(d)
 }
 
+// Writeback is a hint: a file system that does not know it writes when it likes.
+func (f *osFile) Writeback(off, n int64) {
+	unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 func (f *osFile) Sync() error { return fdatasync(f.File) }
 
 func fdatasync(f *os.File) error {

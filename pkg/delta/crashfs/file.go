@@ -110,6 +110,9 @@ func (f *file) ZeroAt(off, n int64) error {
 	return f.Sync()
 }
 
+// Writeback does nothing: whatever is dirty may be on the disk at any time.
+func (f *file) Writeback(_, _ int64) {}
+
 // Sync makes the content durable, or lies about it for ever after.
 func (f *file) Sync() error {
 	f.fs.mu.Lock()
