@@ -40,6 +40,9 @@ again; pods wait meanwhile. It never touches a device or file system that it
 serves.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
+			if err := becomeFlusher(); err != nil {
+				slog.Warn("without CAP_SYS_RESOURCE this process may wait for pages that wait for it, when memory is short", "error", err)
+			}
 			ctx := c.Context()
 			store, err := openStore()
 			if err != nil {
