@@ -174,6 +174,58 @@ func TestOneLogInForAll(t *testing.T) {
 	}
 }
 
+// A store that refuses every second request, log-ins too, though nothing is wrong with
+// the credentials, is one that has a passing trouble.
+func TestRefusalsThatPass(t *testing.T) {
+	r := newRig(t, swift.Options{})
+	if err := r.CreateContainer(t.Context(), container); err != nil {
+		t.Fatal(err)
+	}
+	var n atomic.Int64
+	m := func(w http.ResponseWriter, req *http.Request) bool {
+		if n.Add(1)%2 == 0 {
+			return false
+		}
+		status(http.StatusUnauthorized)(w, req)
+		return true
+	}
+	r.meddle.Store(&m)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 8 {
+				if _, err := r.Put(t.Context(), container, fmt.Sprint(i, j), []byte("x"), swift.PutOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A key that is good no more is refused soon, and without many log-ins: an identity
+// service may lock the user out.
+func TestKeyThatEnded(t *testing.T) {
+	v, server := newVault(t, "first")
+	cred := swift.Credentials{Version: 1, AuthURL: server.URL + "/auth/v1.0", User: v.inner.User(), Key: "first"}
+	client := newClient(t, cred, swift.Options{})
+	if err := client.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v.accept()
+	v.endTokens()
+	began := time.Now()
+	if err := client.Check(t.Context()); !errors.Is(err, swift.ErrUnauthorized) {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("refused after %v", took)
+	}
+	if n := v.asked(); n > 9 { // the one that was good, and four for which ncw asks twice
+		t.Errorf("%d log-ins", n)
+	}
+}
+
 func TestWrongKey(t *testing.T) {
 	r := newRig(t, swift.Options{})
 	cred := r.cred

@@ -54,15 +54,14 @@ var errStalled = errors.New("no progress")
 // to be repeated has no turn.
 func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) error {
 	deadline := time.Now().Add(c.options.Patience)
-	var refused *session
-	renewed := false
+	var token renewal
 	for repeats := 0; ; {
 		var patience time.Duration
 		if c.options.Patience > 0 {
 			patience = max(time.Until(deadline), time.Millisecond)
 		}
-		s, err := c.attempt(ctx, r, refused, patience, handle)
-		refused = nil
+		s, err := c.attempt(ctx, r, token.refused, patience, handle)
+		token.used(s)
 		var failure *Error
 		switch {
 		case err == nil:
@@ -73,12 +72,14 @@ func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) 
 			failure = r.fail(ErrUnavailable, 0, err)
 		}
 		switch {
-		case failure.Status == http.StatusUnauthorized && s != nil && !renewed:
-			refused, renewed = s, true // the token ended: log in anew, once
+		case failure.Status == http.StatusUnauthorized && token.ended(s):
 			continue
 		case failure.Kind == ErrNotFound && r.method == http.MethodDelete && repeats > 0:
 			return nil
-		case failure.Kind != ErrUnavailable || time.Now().After(deadline):
+		case time.Now().After(deadline):
+			return failure
+		case failure.Status == http.StatusUnauthorized && token.doubtful(s, c.login.worked()):
+		case failure.Kind != ErrUnavailable:
 			return failure
 		}
 		if err := sleep(ctx, backOff(repeats)); err != nil {
@@ -87,6 +88,51 @@ func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) 
 		repeats++
 		c.metrics.retries.WithLabelValues(r.op).Inc()
 	}
+}
+
+// logInsRefused is how many log-ins may be refused for one request, with credentials
+// that have worked, before they count as refused. An identity service may lock out who
+// asks too often.
+const logInsRefused = 3
+
+// renewal is what one request does about 401. The token may have ended: the first
+// refusal of one is answered by a log-in, which serves all callers. A store of which a
+// part does not know good tokens, or good keys, answers so, too; what refuses even a
+// new token is such a one.
+type renewal struct {
+	refused *session // what the next attempt must not use
+	fresh   *session // what a log-in gave that this request asked for
+	renewed bool
+	logIns  int // that were refused
+}
+
+// used takes note of the session of an attempt, nil if there was none.
+func (n *renewal) used(s *session) {
+	if n.refused != nil && s != nil {
+		n.fresh = s
+	}
+	n.refused = nil
+}
+
+// ended is asked about the refusal of s (nil: of a log-in): whether another attempt,
+// with another session, is due at once.
+func (n *renewal) ended(s *session) bool {
+	if s == nil || s == n.fresh {
+		return false
+	}
+	n.refused = s
+	defer func() { n.renewed = true }()
+	return !n.renewed
+}
+
+// doubtful tells of the same refusal whether it may pass. worked: somebody logged in
+// before.
+func (n *renewal) doubtful(s *session, worked bool) bool {
+	if s != nil {
+		return true
+	}
+	n.logIns++
+	return worked && n.logIns <= logInsRefused
 }
 
 // attempt sends r once, when it is its turn, in a session other than the refused

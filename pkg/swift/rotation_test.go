@@ -24,6 +24,7 @@ type vault struct {
 	keys  map[string]bool
 	used  map[string]bool // keys that somebody logged in with
 	round string          // of the tokens that are good
+	count int             // of log-ins asked for
 }
 
 func newVault(t *testing.T, keys ...string) (*vault, *httptest.Server) {
@@ -63,6 +64,13 @@ func (v *vault) wasUsed(key string) bool {
 	return v.used[key]
 }
 
+// asked is how many log-ins were asked for.
+func (v *vault) asked() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.count
+}
+
 func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	logIn := strings.HasPrefix(r.URL.Path, "/auth")
 	field := "X-Auth-Token"
@@ -74,6 +82,9 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.mu.Lock()
 	known := v.keys[key] && (logIn || round == v.round)
 	round = v.round
+	if logIn {
+		v.count++
+	}
 	v.used[key] = v.used[key] || logIn && known
 	v.mu.Unlock()
 	switch {

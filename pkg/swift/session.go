@@ -76,6 +76,13 @@ func (l *login) session(ctx context.Context, refused *session) (*session, error)
 	}
 }
 
+// worked tells whether anybody has logged in.
+func (l *login) worked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current != nil
+}
+
 // fly logs in for all that wait for f. It belongs to none of them, so that one
 // that gives up does not fail the others.
 func (l *login) fly(f *flight) {
