@@ -28,7 +28,7 @@ func exportCommand() *cobra.Command {
 	var ways ways
 	var watched watched
 	var portal, budget string
-	var cacheMiB int64
+	var cacheMiB, buffersMiB int64
 	var background int
 	c := &cobra.Command{
 		Use:   "export",
@@ -59,7 +59,7 @@ serves.`,
 				return fmt.Errorf("--controller: %w", err)
 			}
 			defer conn.Close()
-			server, err := target.New(target.Config{Addr: portal, Logger: slog.Default()})
+			server, err := target.New(target.Config{Addr: portal, Logger: slog.Default(), Buffers: buffersMiB << 20})
 			if err != nil {
 				return fmt.Errorf("%w; end what has it, or choose another --portal", err)
 			}
@@ -92,6 +92,7 @@ serves.`,
 	c.Flags().StringVar(&config.Node, "node", "", "id of this node, the same as of the node process")
 	c.Flags().StringVar(&portal, "portal", "127.0.0.1:13260", "loopback address and port of the iSCSI targets")
 	c.Flags().Int64Var(&cacheMiB, "cache", 256, "MiB of memory for what was read from Swift")
+	c.Flags().Int64Var(&buffersMiB, "buffers", 64, "MiB of memory for commands on their way, of all volumes together; each has up to 16 MiB besides")
 	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory")
 	c.MarkFlagRequired("node")
 	ways.add(c)

@@ -225,6 +225,35 @@ func TestCutOfAZombie(t *testing.T) {
 	w.holds(w.snapshot("another", e.volume).Root, map[uint64]string{0: "adopted"})
 }
 
+// TestConcededCutOfAZombie: the object of the snapshot names a cut of a node that had lost
+// the volume. Who finds it there must not take it over: no root that anybody adopted
+// has it in its history (R7).
+func TestConcededCutOfAZombie(t *testing.T) {
+	w := newWorld(t)
+	e := w.attach(w.volume("pvc").ID, "n1")
+	w.check(e.write(w.ctx, 0, "adopted"))
+	w.nodes.setDown("n1", true)
+	w.check(w.Abandon(w.ctx, e.volume))
+	store := &hooked{Store: w.store, prefix: chunks.SnapshotPrefix}
+	store.hook = func() error { // the zombie is first with the object
+		id := ident.Snapshot(strings.TrimPrefix(store.name, chunks.SnapshotPrefix))
+		w.nodes.setDown("n1", false)
+		w.check(e.write(w.ctx, 0, "never adopted"))
+		_, err := w.nodes.Seal(w.ctx, "n1", e.volume, id)
+		return err
+	}
+	c := w.controller(w.authority, store)
+	for range 2 {
+		_, err := c.CreateSnapshot(w.ctx, "snap", e.volume)
+		w.want(err, catalog.ErrLost)
+	}
+	list, _, err := w.authority.Snapshots().List(w.ctx, "", 10)
+	w.check(err)
+	if s := list[0].Value; s.State == authority.Ready {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestClonesKeepWhatTheyNeed(t *testing.T) {
 	w := newWorld(t)
 	grandparent := w.attach(w.volume("grandparent").ID, "n1")

@@ -66,7 +66,7 @@ func (s *session) refuse(h *pdu.Header, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reject(h, reason)
-	s.flush()
+	s.flushed()
 }
 
 // take takes one request; an error ends the session. Its data segment has been
@@ -364,6 +364,6 @@ func (s *session) logout(h *pdu.Header) error {
 		s.respond()
 		return nil
 	}
-	s.flush()
+	s.flushed()
 	return errLogout
 }

@@ -95,6 +95,15 @@ func (s *session) flush() {
 	o.writing = false
 }
 
+// flushed sends what was posted before the connection is closed: what another goroutine
+// is sending, too, of which flush takes no notice. The session is locked.
+func (s *session) flushed() {
+	s.flush()
+	for s.out.writing && !s.out.broken {
+		s.room.Wait()
+	}
+}
+
 // allowTime sets the deadline of the next write, unless enough is left of the last
 // one: every change is a change of a timer.
 func (o *outbox) allowTime(conn net.Conn) {

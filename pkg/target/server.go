@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gostor/gotgt/pkg/scsi"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
@@ -33,6 +34,10 @@ type Config struct {
 	Listener net.Listener
 	// Logger of session events; nil: discarded.
 	Logger *slog.Logger
+	// Buffers bounds the memory in bytes that commands on their way take together, of
+	// all sessions; 0 means 64 MiB. Each session has 16 MiB besides for itself: what
+	// others do, whose volumes may hold their writes, makes none wait.
+	Buffers int64
 }
 
 // Server serves iSCSI targets on one portal. Its methods may be called at any
@@ -42,6 +47,7 @@ type Server struct {
 	log      *slog.Logger
 	model    *disk.Model
 	rate     *rate.Limiter
+	buffers  *semaphore.Weighted // of all sessions
 
 	mu       sync.Mutex
 	nodes    map[string]*node
@@ -75,6 +81,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.listener = l
+	if cfg.Buffers > 0 {
+		s.buffers = semaphore.NewWeighted(cfg.Buffers)
+	}
 	if cfg.Logger != nil {
 		s.log = cfg.Logger
 	}
@@ -87,6 +96,7 @@ func newServer(service *scsi.SCSITargetService) *Server {
 		log:      slog.New(slog.DiscardHandler),
 		model:    disk.NewModel(service),
 		rate:     rate.NewLimiter(loginsPerSec, loginsPerSec),
+		buffers:  semaphore.NewWeighted(defaultBuffers),
 		nodes:    map[string]*node{},
 		sessions: map[uint16]*session{},
 		pending:  map[net.Conn]candidate{},

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
@@ -17,13 +16,11 @@ import (
 )
 
 // Bounds of a session. Its memory is at most queueDepth first bursts, the two
-// budgets, and one data segment.
+// reserves of its budgets, and one data segment, besides what it has of the server's.
 const (
-	queueDepth    = 128      // commands in flight: the CmdSN window
-	maxImmediate  = 8        // immediate commands in flight, besides
-	maxManagement = 16       // task management functions in progress
-	readBudget    = 32 << 20 // bytes of data-in, read but not sent
-	writeBudget   = 32 << 20 // bytes of data-out longer than a first burst
+	queueDepth    = 128 // commands in flight: the CmdSN window
+	maxImmediate  = 8   // immediate commands in flight, besides
+	maxManagement = 16  // task management functions in progress
 )
 
 // session is a session and its only connection, in full feature phase.
@@ -47,8 +44,8 @@ type session struct {
 	wake        chan struct{}  // the writer
 	over        chan struct{}  // closed when end begins
 	ended       chan struct{}  // closed when no command runs or can be applied
-	readBudget  *semaphore.Weighted
-	writeBudget *semaphore.Weighted
+	readBudget  budget         // of data-in, read but not sent
+	writeBudget budget         // of data-out longer than a first burst
 
 	mu         sync.Mutex
 	room       sync.Cond // signalled after each write, and as tasks finish at the end
@@ -82,8 +79,8 @@ func newSession(s *Server, n *node, conn net.Conn, in *pdu.Reader, m *login.Mach
 		wake:        make(chan struct{}, 1),
 		over:        make(chan struct{}),
 		ended:       make(chan struct{}),
-		readBudget:  semaphore.NewWeighted(readBudget),
-		writeBudget: semaphore.NewWeighted(writeBudget),
+		readBudget:  s.newBudget(),
+		writeBudget: s.newBudget(),
 		tasks:       map[uint32]*task{},
 		out:         outbox{timeout: writeTimeout},
 	}

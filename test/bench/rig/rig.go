@@ -119,7 +119,7 @@ func (o options) run(ctx context.Context, name string, figures []Figure) (err er
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%s: %s (%.0f s)\n", name, f.Name, time.Since(result.Began).Seconds())
-		if err := f.Measure(b); err != nil {
+		if err := b.measure(f); err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
@@ -132,6 +132,27 @@ func (o options) run(ctx context.Context, name string, figures []Figure) (err er
 		file = filepath.Join("bench", "results", name+".json")
 	}
 	return result.End(os.Stdout, file)
+}
+
+// patience is how long a measurement may take to end after it was interrupted.
+const patience = time.Second
+
+// measure runs a figure until it ends or, interrupted, does not end: one that works on
+// the disk alone hears of no context, and what it has under way may take a minute. Its
+// process is about to end.
+func (b *Bench) measure(f Figure) error {
+	measured := make(chan error, 1)
+	go func() { measured <- f.Measure(b) }()
+	select {
+	case err := <-measured:
+		return err
+	case <-b.Ctx.Done():
+	}
+	select {
+	case <-measured:
+	case <-time.After(patience):
+	}
+	return context.Cause(b.Ctx)
 }
 
 func newBench(ctx context.Context, o options, name string, r *report.Result) (b *Bench, err error) {
