@@ -229,6 +229,15 @@ func TestSnapshotValidation(t *testing.T) {
 			spoilt[create]{"parameters", func(q create) { q.Parameters = map[string]string{"color": "blue"} }, codes.InvalidArgument, "color"},
 		))
 
+	made, err := r.controller.CreateSnapshot(t.Context(), &csi.CreateSnapshotRequest{Name: "another", SourceVolumeId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type get = *csi.GetSnapshotRequest
+	refuse(t, &csi.GetSnapshotRequest{SnapshotId: made.GetSnapshot().GetSnapshotId()},
+		func(q get) (*csi.GetSnapshotResponse, error) { return r.controller.GetSnapshot(t.Context(), q) },
+		badIDs("snapshot_id", func(q get, id string) { q.SnapshotId = id }))
+
 	type list = *csi.ListSnapshotsRequest
 	refuse(t, &csi.ListSnapshotsRequest{}, func(q list) (*csi.ListSnapshotsResponse, error) {
 		return r.controller.ListSnapshots(t.Context(), q)
@@ -259,12 +268,16 @@ func TestDeletingNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_, err := r.controller.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{})
-	expect(t, "DeleteVolume", err, codes.InvalidArgument, "volume_id")
-	_, err = r.controller.DeleteSnapshot(t.Context(), &csi.DeleteSnapshotRequest{})
-	expect(t, "DeleteSnapshot", err, codes.InvalidArgument, "snapshot_id")
-	_, err = r.controller.ControllerUnpublishVolume(t.Context(), &csi.ControllerUnpublishVolumeRequest{})
-	expect(t, "ControllerUnpublishVolume", err, codes.InvalidArgument, "volume_id")
+	for _, id := range []string{"", strings.Repeat("0", 129), "a\nb"} {
+		_, err := r.controller.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: id})
+		expect(t, "DeleteVolume", err, codes.InvalidArgument, "volume_id")
+		_, err = r.controller.DeleteSnapshot(t.Context(), &csi.DeleteSnapshotRequest{SnapshotId: id})
+		expect(t, "DeleteSnapshot", err, codes.InvalidArgument, "snapshot_id")
+		_, err = r.controller.ControllerUnpublishVolume(t.Context(), &csi.ControllerUnpublishVolumeRequest{VolumeId: id, NodeId: nodeName})
+		expect(t, "ControllerUnpublishVolume", err, codes.InvalidArgument, "volume_id")
+	}
+	_, err := r.controller.ControllerUnpublishVolume(t.Context(), &csi.ControllerUnpublishVolumeRequest{VolumeId: unknownVolume(), NodeId: strings.Repeat("n", 200)})
+	expect(t, "ControllerUnpublishVolume", err, codes.InvalidArgument, "node_id")
 }
 
 func TestNodeValidation(t *testing.T) {
@@ -289,6 +302,7 @@ func TestNodeValidation(t *testing.T) {
 	refusals = append(refusals, badCapabilities(func(q publish, c *csi.VolumeCapability) { q.VolumeCapability = c })...)
 	refusals = append(refusals,
 		spoilt[publish]{"no id", func(q publish) { q.VolumeId = "" }, codes.InvalidArgument, "volume_id"},
+		spoilt[publish]{"oversized id", func(q publish) { q.VolumeId = strings.Repeat("0", 129) }, codes.InvalidArgument, "volume_id"},
 		spoilt[publish]{"not staged", func(q publish) { q.VolumeId = unknownVolume() }, codes.FailedPrecondition, "staged"},
 		spoilt[publish]{"staged elsewhere", func(q publish) { q.StagingTargetPath = r.path("else") }, codes.FailedPrecondition, "staged"},
 		spoilt[publish]{"no capability", func(q publish) { q.VolumeCapability = nil }, codes.InvalidArgument, "volume_capability"},
@@ -308,6 +322,13 @@ func TestNodeValidation(t *testing.T) {
 			spoilt[stats]{"another path", func(q stats) { q.VolumePath = "/proc" }, codes.NotFound, "not mounted"},
 		))
 
+	type health = *csi.NodeGetVolumeHealthRequest
+	refuse(t, &csi.NodeGetVolumeHealthRequest{VolumeId: id},
+		func(q health) (*csi.NodeGetVolumeHealthResponse, error) {
+			return r.node.NodeGetVolumeHealth(t.Context(), q)
+		},
+		badIDs("volume_id", func(q health, id string) { q.VolumeId = id }))
+
 	type expand = *csi.NodeExpandVolumeRequest
 	refuse(t, &csi.NodeExpandVolumeRequest{VolumeId: id, VolumePath: at.TargetPath},
 		func(q expand) (*csi.NodeExpandVolumeResponse, error) { return r.node.NodeExpandVolume(t.Context(), q) },
@@ -325,7 +346,8 @@ func TestNodeValidation(t *testing.T) {
 			return r.node.NodeUnpublishVolume(t.Context(), q)
 		},
 		append(badPaths("target_path", func(q unpublish, p string) { q.TargetPath = p }),
-			spoilt[unpublish]{"no id", func(q unpublish) { q.VolumeId = "" }, codes.InvalidArgument, "volume_id"}))
+			spoilt[unpublish]{"no id", func(q unpublish) { q.VolumeId = "" }, codes.InvalidArgument, "volume_id"},
+			spoilt[unpublish]{"oversized id", func(q unpublish) { q.VolumeId = strings.Repeat("0", 129) }, codes.InvalidArgument, "volume_id"}))
 
 	type unstage = *csi.NodeUnstageVolumeRequest
 	refuse(t, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: valid.StagingTargetPath},
@@ -333,5 +355,6 @@ func TestNodeValidation(t *testing.T) {
 			return r.node.NodeUnstageVolume(t.Context(), q)
 		},
 		append(badPaths("staging_target_path", func(q unstage, p string) { q.StagingTargetPath = p }),
-			spoilt[unstage]{"no id", func(q unstage) { q.VolumeId = "" }, codes.InvalidArgument, "volume_id"}))
+			spoilt[unstage]{"no id", func(q unstage) { q.VolumeId = "" }, codes.InvalidArgument, "volume_id"},
+			spoilt[unstage]{"oversized id", func(q unstage) { q.VolumeId = strings.Repeat("0", 129) }, codes.InvalidArgument, "volume_id"}))
 }
