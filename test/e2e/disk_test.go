@@ -129,11 +129,16 @@ func TestPowerLoss(t *testing.T) {
 }
 
 // Pods that dirty most of the machine's memory do not deadlock with the process
-// that their pages are written back through, whose own memory is limited.
+// that their pages are written back through, whose own memory is limited: the volume
+// whose pages they are gets on all the time, and a sync of 4 KiB of another volume, which
+// needs nothing of that backlog but the same process, never waits for long.
 func TestMemoryPressure(t *testing.T) {
 	onlyFull(t)
+	const most = time.Minute // of standstill
 	m := startMachine(t)
-	v := m.use("volume", spec{size: 4 << 30, parameters: map[string]string{"journalSize": "2Gi", "rpo": "10s"}})
+	// Its journal takes all that is written: what is to be seen is memory, not Swift's pace.
+	v := m.use("dirty", spec{size: 4 << 30, parameters: map[string]string{"journalSize": "16Gi", "rpo": "10s"}})
+	w := m.use("probe", soon)
 	m.run(`cd /sys/fs/cgroup; echo +memory >cgroup.subtree_control; mkdir -p export pod
 		echo 400M >export/memory.max
 		awk '/MemTotal/ { print int($2 * 0.8) "K" }' /proc/meminfo >/tmp/pod.memory; cat /tmp/pod.memory >pod/memory.max
@@ -155,31 +160,46 @@ func TestMemoryPressure(t *testing.T) {
 	go func() {
 		var err error
 		result, err = m.try(`echo $$ >/sys/fs/cgroup/pod/cgroup.procs
-		fio --name=dirty --directory=%[1]s --size=$(cat /tmp/pod.memory) --rw=randwrite --bs=64k --ioengine=psync --time_based --runtime=600 --fallocate=none \
-			--name=probe --directory=%[1]s --size=1m --rw=write --bs=4k --fsync=1 --ioengine=psync --time_based --runtime=600 --thinktime=1s \
-			--output-format=json --output=/tmp/fio.json
-		grep -o '"max" : [0-9]*' /tmp/fio.json | awk '{ if ($3 > most) most = $3 } END { printf "%%d", most / 1e6 }'`, v.pod())
+			fio --name=dirty --directory=%s --size=$(cat /tmp/pod.memory) --rw=randwrite --bs=64k --ioengine=psync --time_based --runtime=600 --fallocate=none \
+				--name=probe --directory=%s --size=1m --rw=write --bs=4k --fsync=1 --ioengine=psync --time_based --runtime=600 --thinktime=1s \
+				--output-format=json --output=/tmp/fio.json
+			sed -n '/"jobname" : "probe"/,$p' /tmp/fio.json | grep -o '"max" : [0-9]*' | awk '{ if ($3 > most) most = $3 } END { printf "%%d", most / 1e6 }'`, v.pod(), w.pod())
 		ended <- err
 	}()
-	select {
-	case err := <-ended:
-		v.must(err)
-	case <-time.After(15 * time.Minute):
-		t.Fatalf("ten minutes of writing do not end: %s", events())
+	var longest time.Duration
+	last, since, limit, over := 0.0, time.Now(), time.Now().Add(12*time.Minute), false
+	for began := since; !over; {
+		select {
+		case err := <-ended:
+			v.must(err)
+			over = true
+		case <-time.After(time.Second):
+			if time.Now().After(limit) {
+				m.lastWords("export")
+				t.Fatalf("ten minutes of writing do not end: %s", events())
+			}
+			if records := v.metric("journal_records_total"); records != last || time.Since(began) < most {
+				last, since = records, time.Now()
+			}
+			longest = max(longest, time.Since(since))
+		}
 	}
 	stall, err := strconv.Atoi(result)
 	v.must(err)
-	t.Logf("ten minutes of dirty pages in %s of memory, export within 400M: the longest stall took %d ms; at most %s MiB; %s",
-		m.run("cat /tmp/pod.memory"), stall, m.run("echo $(($(cat /sys/fs/cgroup/export/memory.peak) >> 20))"), events())
-	if stall > 60000 {
-		t.Errorf("a stall of %d ms", stall)
+	t.Logf("ten minutes of dirty pages in %s of memory, export within 400M: the longest sync beside it took %d ms, the longest standstill %v, %.0f records; export took at most %s MiB; %s",
+		m.run("cat /tmp/pod.memory"), stall, longest.Round(time.Second), last, m.run("echo $(($(cat /sys/fs/cgroup/export/memory.peak) >> 20))"), events())
+	if longest > most || time.Duration(stall)*time.Millisecond > most {
+		t.Errorf("a standstill of %v, a sync of %d ms", longest, stall)
 	}
 	if !strings.Contains(events(), "oom_kill 0 ") {
 		t.Error("export met its memory limit")
 	}
-	v.healthy()
+	m.run("rm %s/dirty*", v.pod()) // what is not written yet need not be
+	for _, v := range []volume{v, w} {
+		v.healthy()
+		v.checked()
+		v.remove()
+	}
 	m.noErrors()
 	m.run("rmdir /sys/fs/cgroup/pod || true")
-	v.checked()
-	v.remove()
 }
