@@ -279,15 +279,28 @@ func (m *machine) nothingIsLeft(id string) {
 	if left != "/dev/null" {
 		m.t.Errorf("left: %s", left)
 	}
-	if stuck := m.run("ps -eo stat,pid,args | grep '^D' || true"); stuck != "" {
-		m.t.Errorf("in D state: %s", stuck)
-	}
+	m.nothingIsStuck()
 }
 
-// noErrors checks that the machine's kernel has met no I/O error in this test.
+// nothingIsStuck checks that no process of the machine stays in uninterruptible sleep;
+// for a moment any that reads or writes is.
+func (m *machine) nothingIsStuck() {
+	m.t.Helper()
+	var stuck string
+	for limit := time.Now().Add(30 * time.Second); time.Now().Before(limit); time.Sleep(200 * time.Millisecond) {
+		if stuck = m.run("ps -eo stat,pid,args | grep '^D' || true"); stuck == "" {
+			return
+		}
+	}
+	m.t.Errorf("in D state for half a minute: %s", stuck)
+}
+
+// noErrors checks that the machine's kernel has met no I/O error in this test, and
+// holds no process fast.
 func (m *machine) noErrors() {
 	m.t.Helper()
 	if found := m.run("dmesg | grep -E 'I/O error|(EXT4|XFS).*[Ee]rror|Call Trace|blocked for more than' || true"); found != "" {
 		m.t.Errorf("%s: the kernel says:\n%s", m.name, found)
 	}
+	m.nothingIsStuck()
 }

@@ -167,6 +167,7 @@ func TestCorruptObject(t *testing.T) {
 	v.healthy()
 	v.checked()
 	v.remove()
+	m.nothingIsLeft(v.id)
 }
 
 // put overwrites an object, as no part of csi-swiftblock ever does.
