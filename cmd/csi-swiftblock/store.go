@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -12,13 +13,17 @@ import (
 // takes a minute to bring a changed Secret, so this adds little.
 const credentialsPeriod = 5 * time.Second
 
-// openStore is the Swift account that the environment names.
+// openStore is the Swift account that the environment names. Why it lets somebody wait
+// is said once: a command would be silent as long as its patience lasts.
 func openStore() (*swift.Client, error) {
 	credentials, err := credentialsFromEnvironment()
 	if err != nil {
 		return nil, err
 	}
-	return swift.New(credentials, swift.Options{Reload: credentialsFromEnvironment})
+	var once sync.Once
+	return swift.New(credentials, swift.Options{Reload: credentialsFromEnvironment, Waiting: func(err error) {
+		once.Do(func() { slog.Warn("waiting for the object store", "error", err) })
+	}})
 }
 
 // watchStore follows changed credentials until ctx ends.

@@ -31,6 +31,9 @@ type Options struct {
 	// Stall ends an attempt during which no byte moved for that long. It is also
 	// the limit of a log-in. Default 30 s.
 	Stall time.Duration
+	// Waiting, if set, hears why a request is still repeated after three seconds: for
+	// somebody who waits for it.
+	Waiting func(error)
 	// Reload, if set, reads the credentials anew: before every log-in but the first,
 	// and when [Client.Watch] looks for changed ones.
 	Reload func() (Credentials, error)

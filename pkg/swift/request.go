@@ -53,7 +53,9 @@ var errStalled = errors.New("no progress")
 // both while they fail for a passing reason and patience lasts. A request that waits
 // to be repeated has no turn.
 func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) error {
-	deadline := time.Now().Add(c.options.Patience)
+	began := time.Now()
+	deadline := began.Add(c.options.Patience)
+	waiting := c.options.Waiting
 	var token renewal
 	for repeats := 0; ; {
 		var patience time.Duration
@@ -82,6 +84,10 @@ func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) 
 		case failure.Kind != ErrUnavailable:
 			return failure
 		}
+		if waiting != nil && time.Since(began) > sayAfter {
+			waiting(failure)
+			waiting = nil // once
+		}
 		if err := sleep(ctx, backOff(repeats)); err != nil {
 			return r.fail(err, 0, failure)
 		}
@@ -89,6 +95,9 @@ func (c *Client) do(ctx context.Context, r request, handle func(*answer) error) 
 		c.metrics.retries.WithLabelValues(r.op).Inc()
 	}
 }
+
+// sayAfter is how long a request is repeated before [Options.Waiting] hears of it.
+const sayAfter = 3 * time.Second
 
 // logInsRefused is how many log-ins may be refused for one request, with credentials
 // that have worked, before they count as refused. An identity service may lock out who
