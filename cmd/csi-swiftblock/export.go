@@ -48,7 +48,6 @@ serves.`,
 			if err != nil {
 				return err
 			}
-			go watchStore(ctx, store)
 			config.Store = store
 			keys, err := openKeys(ways.certificates)
 			if err != nil {
@@ -76,6 +75,9 @@ serves.`,
 			if err != nil {
 				return err
 			}
+			leave := func() { leaveSpare(config, portal) }
+			leave()
+			go watchStore(ctx, store, leave)
 			tasks := []func(context.Context) error{
 				func(ctx context.Context) error { return watched.serve(ctx, store, exports) },
 			}
@@ -88,7 +90,7 @@ serves.`,
 	}
 	c.Flags().StringVar(&config.Dir, "state", "/var/lib/csi-swiftblock/export", "directory of the journals, on a real disk")
 	c.Flags().StringVar(&budget, "journal-budget", "", "what all journals may take together, such as 200Gi; default: 90 % of their file system")
-	c.Flags().StringVar(&config.RunDir, "run", "/run/csi-swiftblock", "directory that survives the process and not the reboot")
+	c.Flags().StringVar(&config.RunDir, "run", defaultRun, "directory that survives the process and not the reboot")
 	c.Flags().StringVar(&config.Node, "node", "", "id of this node, the same as of the node process")
 	c.Flags().StringVar(&portal, "portal", "127.0.0.1:13260", "loopback address and port of the iSCSI targets")
 	c.Flags().Int64Var(&cacheMiB, "cache", 256, "MiB of memory for what was read from Swift")

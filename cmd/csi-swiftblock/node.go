@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/attach"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
 	"github.com/swiftblock/csi-swiftblock/pkg/trust"
@@ -31,7 +33,7 @@ func hostTools(prefix, root string) host.Runner {
 func nodeCommand() *cobra.Command {
 	var config driver.NodeConfig
 	var watched watched
-	var csiEndpoint, export, prefix, root string
+	var csiEndpoint, export, prefix, root, unit string
 	c := &cobra.Command{
 		Use:   "node",
 		Short: "Log in to volumes with the host's initiator and mount them for pods",
@@ -44,7 +46,8 @@ func nodeCommand() *cobra.Command {
 			defer conn.Close()
 			run := hostTools(prefix, root)
 			config.Exports = wire.NewExportsClient(conn)
-			config.Initiator = &host.Initiator{Run: run, Root: root}
+			initiator := &host.Initiator{Run: run, Root: root}
+			config.Initiator = initiator
 			lasting := host.NewLasting(run)
 			config.Filesystems = host.Filesystems{Run: lasting}
 			mounts := host.Mounts{Run: lasting}
@@ -59,10 +62,15 @@ func nodeCommand() *cobra.Command {
 					return server.Serve(ctx, identity().Register, driver.NewNode(config).Register)
 				},
 				func(ctx context.Context) error { return watched.serve(ctx) },
+				func(ctx context.Context) error {
+					keepUnit(ctx, host.Unit{Run: host.Exec{Prefix: strings.Fields(prefix)}, Root: root, Dir: unit, RunDir: defaultRun}, initiator)
+					return nil
+				},
 			)
 		},
 	}
 	watched.add(c)
+	c.Flags().StringVar(&unit, "host-unit", "", "the host's directory for the program of a unit that lets go of volumes when the host goes down; none: no unit")
 	c.Flags().StringVar(&config.ID, "node", "", "id of this node")
 	c.Flags().Int64Var(&config.MaxVolumes, "max-volumes", 0, "how many volumes this node may have; 0: as many journals of the default size as export has room for")
 	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/node.sock", "CSI endpoint")
@@ -72,3 +80,31 @@ func nodeCommand() *cobra.Command {
 	c.MarkFlagRequired("node")
 	return c
 }
+
+// keepUnit keeps our unit of the host's systemd while this process lives; after that
+// it stays as long as there are volumes.
+func keepUnit(ctx context.Context, unit host.Unit, initiator *host.Initiator) {
+	switch {
+	case unit.Dir == "":
+		return
+	case !unit.Supported():
+		slog.Info("the host has no systemd: before a reboot, unmount volumes or drain the node")
+		return
+	}
+	if err := unit.Install(ctx); err != nil {
+		slog.Warn("before a reboot, unmount volumes or drain the node: else the reboot may not end", "error", err)
+	}
+	<-ctx.Done()
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), unitWait)
+	defer cancel()
+	volumes, err := initiator.Volumes(attach.IQNPrefix)
+	if err == nil && len(volumes) == 0 {
+		err = unit.Remove(late)
+	}
+	if err != nil {
+		slog.Warn("the host's unit stays until the next reboot", "error", err)
+	}
+}
+
+// unitWait is how long systemd may take to forget our unit.
+const unitWait = 10 * time.Second

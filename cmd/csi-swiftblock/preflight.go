@@ -37,6 +37,7 @@ failure; the exit code is 1 if any failed. Nothing is changed.`,
 			if node.JournalSize, err = parseSize(journal); err != nil {
 				return err
 			}
+			node.Running = !initial && node.Used()
 			results := node.Check()
 			if !initial {
 				results = append(results, preflightStore(c.Context())...)

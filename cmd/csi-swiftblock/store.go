@@ -26,14 +26,18 @@ func openStore() (*swift.Client, error) {
 	}})
 }
 
-// watchStore follows changed credentials until ctx ends.
-func watchStore(ctx context.Context, client *swift.Client) {
+// watchStore follows changed credentials until ctx ends, and calls each function when
+// others are in use.
+func watchStore(ctx context.Context, client *swift.Client, changed ...func()) {
 	client.Watch(ctx, credentialsPeriod, func(err error) {
 		if err != nil {
 			slog.Error("changed credentials of the object store are not used, the old ones are", "error", err)
 			return
 		}
 		slog.Info("changed credentials of the object store are in use")
+		for _, f := range changed {
+			f()
+		}
 	})
 }
 

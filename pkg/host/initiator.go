@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -148,6 +150,37 @@ func (i *Initiator) Device(v ident.Volume) (device Device, err error) {
 		return Device{}, err
 	}
 	return disk.device()
+}
+
+// Volumes lists the volumes that have a session with a target whose name is
+// "prefix:<volume>.<rest>".
+func (i *Initiator) Volumes(prefix string) ([]ident.Volume, error) {
+	named := func(iqn string) (ident.Volume, bool) {
+		name, ours := strings.CutPrefix(iqn, prefix+":")
+		name, _, _ = strings.Cut(name, ".")
+		v, err := ident.ParseVolume(name)
+		return v, ours && err == nil
+	}
+	sessions, err := i.sessionsWith(func(iqn string) bool { _, ours := named(iqn); return ours })
+	var volumes []ident.Volume
+	for _, s := range sessions {
+		if v, _ := named(s.iqn); !slices.Contains(volumes, v) {
+			volumes = append(volumes, v)
+		}
+	}
+	return volumes, err
+}
+
+// FailSoon makes waiting I/O of a volume fail as soon as its session is lost: what
+// nobody will serve any more must not be waited for. The kernel takes it for a
+// session that stands, only.
+func (i *Initiator) FailSoon(v ident.Volume) (err error) {
+	defer wrap(&err, "give up", v)
+	sessions, err := i.sessions(v)
+	for _, s := range sessions {
+		err = errors.Join(err, writeAttribute(s.path, "recovery_tmo", "0"))
+	}
+	return err
 }
 
 // Rescan makes the kernel ask the LUN for its size again, until it sees at least

@@ -37,6 +37,11 @@ type session struct {
 
 // sessions lists the sessions whose target names the volume.
 func (i *Initiator) sessions(v ident.Volume) ([]session, error) {
+	return i.sessionsWith(func(iqn string) bool { return strings.Contains(iqn, string(v)) })
+}
+
+// sessionsWith lists the sessions to targets of some names.
+func (i *Initiator) sessionsWith(wanted func(iqn string) bool) ([]session, error) {
 	class := filepath.Join(i.sys(), "class/iscsi_session")
 	entries, err := os.ReadDir(class)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -59,7 +64,7 @@ func (i *Initiator) sessions(v ident.Volume) ([]session, error) {
 		if err != nil {
 			return nil, err
 		}
-		if strings.Contains(iqn, string(v)) {
+		if wanted(iqn) {
 			found = append(found, session{id: id, iqn: iqn, path: path})
 		}
 	}

@@ -70,6 +70,8 @@ type Node struct {
 	// JournalSize is the quota of one journal, in bytes; 0: that of a class which
 	// does not say.
 	JournalSize int64
+	// Running says that the driver runs here already, and has done its part.
+	Running bool
 	// Disk looks at the file system below a directory; nil: the real one.
 	Disk func(dir string) (Disk, error)
 }
@@ -83,6 +85,9 @@ func (n Node) Check() []Result {
 		n.multipath().of("multipath"),
 		n.state().of("state directory"),
 		n.shutdown().of("graceful node shutdown"),
+	}
+	if n.Running {
+		results = append(results, n.unit().of("host unit"))
 	}
 	for _, p := range []struct{ check, address string }{{"portal", n.Portal}, {"network port", n.Network}} {
 		if p.address != "" {

@@ -41,8 +41,8 @@ func ext4(dir string) (Disk, error) {
 	return Disk{Type: unix.EXT4_SUPER_MAGIC, Size: 100 * gib, Avail: 50 * gib}, nil
 }
 
-// host makes a host of healthy files with changes; an empty path is removed.
-func host(t *testing.T, changes files) Node {
+// hostOf makes a host of healthy files with changes; an empty path is removed.
+func hostOf(t *testing.T, changes files) Node {
 	t.Helper()
 	root := t.TempDir()
 	all := files{}
@@ -78,7 +78,7 @@ func host(t *testing.T, changes files) Node {
 }
 
 func TestHealthy(t *testing.T) {
-	results := host(t, nil).Check()
+	results := hostOf(t, nil).Check()
 	if len(results) != 8 || Failed(results) {
 		t.Errorf("%d results: %+v", len(results), results)
 	}
@@ -149,6 +149,9 @@ func TestDefects(t *testing.T) {
 		{"no graceful shutdown", files{"/var/lib/kubelet/config.yaml": "shutdownGracePeriod: 0s\n"}, nil, "graceful node shutdown", Warning, "does not end pods", "shutdownGracePeriod: 120s"},
 		{"graceful shutdown without critical pods", files{"/var/lib/kubelet/config.yaml": "shutdownGracePeriod: 60s\n"}, nil, "graceful node shutdown", Warning, "CriticalPods is not set", "shutdownGracePeriodCriticalPods: 60s"},
 		{"graceful shutdown by priority", files{"/var/lib/kubelet/config.yaml": "shutdownGracePeriodByPodPriority: [{priority: 0, shutdownGracePeriodSeconds: 60}]\n"}, nil, "graceful node shutdown", OK, "priority", ""},
+		{"no systemd", nil, func(n *Node) { n.Running = true }, "host unit", Warning, "no systemd", "drain"},
+		{"no host unit", files{"/run/systemd/system/x": "x"}, func(n *Node) { n.Running = true }, "host unit", Warning, "csi-swiftblock-host.service", "container node"},
+		{"host unit", files{"/run/systemd/system/csi-swiftblock-host.service": "x"}, func(n *Node) { n.Running = true }, "host unit", OK, "before a reboot", ""},
 		{"no kubelet configuration", files{"/var/lib/kubelet/config.yaml": ""}, nil, "graceful node shutdown", Warning, "not known", "--kubelet-config"},
 		{"kubelet configuration elsewhere", files{"/var/lib/kubelet/config.yaml": "", "/etc/k.yaml": healthy["/var/lib/kubelet/config.yaml"]}, func(n *Node) { n.KubeletConfig = "/etc/k.yaml" }, "graceful node shutdown", OK, "2m0s", ""},
 		{"kubelet configuration malformed", files{"/var/lib/kubelet/config.yaml": "shutdownGracePeriod: [soon]\n"}, nil, "graceful node shutdown", Warning, "cannot be read", "mend"},
@@ -162,7 +165,7 @@ func TestDefects(t *testing.T) {
 		{"portal is no address", nil, func(n *Node) { n.Portal = "here" }, "portal", Failure, "not an address", "HOST:PORT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := host(t, c.changes)
+			n := hostOf(t, c.changes)
 			if c.node != nil {
 				c.node(&n)
 			}
@@ -194,10 +197,10 @@ func TestDefects(t *testing.T) {
 }
 
 func TestUsed(t *testing.T) {
-	if n := host(t, nil); !n.Used() {
+	if n := hostOf(t, nil); !n.Used() {
 		t.Error("a node with a volume is not used")
 	}
-	if n := host(t, files{"/var/lib/csi-swiftblock/export/x": ""}); n.Used() {
+	if n := hostOf(t, files{"/var/lib/csi-swiftblock/export/x": ""}); n.Used() {
 		t.Error("a node without a volume is used")
 	}
 }

@@ -163,7 +163,7 @@ func (m *machine) arguments(name string) []string {
 		}
 	case "export":
 		return []string{
-			"--state", m.path("journals"), "--run", "/run/" + filepath.Base(m.dir), "--node", m.name,
+			"--state", m.path("journals"), "--run", m.runDir(), "--node", m.name,
 			"--listen", m.endpoint("export"), "--network", exports, "--controller", openings, "--certificates", m.path("certificates/" + m.name),
 			"--portal", "127.0.0.1:13262", "--metrics-address", metrics, "--cache", "64",
 		}

@@ -194,13 +194,15 @@ const fileSize = 4 << 20
 
 // write puts a file made of its name into the volume, and onto stable storage if
 // sync is set; else it is in the kernel's memory until the volume is unmounted.
-func (v volume) write(name string, sync bool) error {
+func (v volume) write(name string, sync bool) error { return v.writeAt(v.pod(), name, sync) }
+
+func (v volume) writeAt(directory, name string, sync bool) error {
 	flag := ""
 	if sync {
 		flag = "conv=fsync"
 	}
 	// yes dies of SIGPIPE, as it should.
-	_, err := v.try("set +o pipefail; yes %s | head -c %d | dd of=%s/%s bs=1M iflag=fullblock status=none %s", name, fileSize, v.pod(), name, flag)
+	_, err := v.try("set +o pipefail; yes %s | head -c %d | dd of=%s/%s bs=1M iflag=fullblock status=none %s", name, fileSize, directory, name, flag)
 	return err
 }
 

@@ -4,6 +4,7 @@
 #
 #   cluster.sh up                 build what is missing, start everything, wait until the nodes are ready
 #   cluster.sh node up|crash I    boot node I; end it like a machine that is lost, with its disk
+#                                 (that of a guest goes with it, that of a machine does not)
 #   cluster.sh env                what to eval to use it: KUBECONFIG, PATH, the function kube
 #   cluster.sh down               stop everything and remove its state
 #
@@ -11,7 +12,8 @@
 # and Swift at 10.77.0.1, the nodes node1 and node2 at 10.77.0.2 and 10.77.0.3, guests of
 # test/guest; pods of node I have addresses in 10.244.I.0/24. The state (keys, logs) is in
 # KUBE_STATE, by default .cache/kube in the tree. With a KUBE_NETNS (sbkube) of its own,
-# a second cluster runs beside the first.
+# a second cluster runs beside the first. KUBE_NODES says what the nodes are ("guest guest"):
+# guests of test/guest, which are fast, or machines of machine.sh, which have systemd.
 #
 # The cluster trusts everybody in its namespace; it is for tests.
 set -euo pipefail
@@ -22,7 +24,8 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
 netns=${KUBE_NETNS:-sbkube}
 host=10.77.0.1
-nodes=2
+read -ra kinds <<<"${KUBE_NODES:-guest guest}"
+nodes=${#kinds[@]}
 node_address() { echo "10.77.0.$((1 + $1))"; }
 export GUEST_PACKAGES=ca-certificates,conntrack,containerd,containernetworking-plugins,dropbear-bin,ethtool,iptables,runc,socat
 
@@ -43,7 +46,7 @@ launch() {
 # running NAME: it is alive, and still the process that we started.
 running() {
 	local pid
-	pid=$(cat "$state/run/$1" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -e "$bins/" -e guest.sh
+	pid=$(cat "$state/run/$1" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -e "$bins/" -e guest.sh -e machine.sh
 }
 
 # finish NAME SIGNAL ends a daemon with all of its process group.
@@ -126,11 +129,22 @@ network() {
 }
 
 node_boot() { # I
-	launch "node$1" test/guest/guest.sh run -n $netns -g $(($1 - 1)) -m 3G -d 40G -t 86400 -l "$state/log/node$1.kernel" -- \
-		test/kube/node.sh "$1" "$(node_address "$1")" $host "$state" "$bins"
+	local node=("$1" "$(node_address "$1")" $host "$state" "$bins")
+	case ${kinds[$1 - 1]} in
+	guest)
+		launch "node$1" test/guest/guest.sh run -n "$netns" -g $(($1 - 1)) -m 3G -d 40G -t 86400 -l "$state/log/node$1.kernel" -- \
+			test/kube/node.sh "${node[@]}"
+		;;
+	machine) launch "node$1" test/kube/machine.sh run "${node[@]}" ;;
+	*) die "KUBE_NODES: guest and machine are known, not ${kinds[$1 - 1]}" ;;
+	esac
 }
 
-node_await() { await "node$1" 240 kubectl wait --for=condition=Ready "node/node$1" --timeout=5s; }
+node_await() { # I
+	local limit=240
+	[ "${kinds[$1 - 1]}" = guest ] || limit=1200
+	await "node$1" $limit kubectl wait --for=condition=Ready "node/node$1" --timeout=5s
+}
 
 up() {
 	need_root "a cluster of its own"

@@ -9,6 +9,8 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 . hack/lib.sh
 # shellcheck source=test/kube/journeys.sh
 . test/kube/journeys.sh
+# shellcheck source=test/kube/reboots.sh
+. test/kube/reboots.sh
 
 state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
 export KUBE_STATE=$state
