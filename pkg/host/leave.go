@@ -125,10 +125,9 @@ func (l *Leave) try(ctx context.Context, v ident.Volume, began time.Time) error 
 	if err != nil {
 		return err
 	}
+	var busy error
 	for _, m := range slices.Backward(mounts) { // what was mounted last is on top
-		if err := l.Mounts.Unmount(ctx, m.Point); err != nil {
-			return err
-		}
+		busy = errors.Join(busy, l.Mounts.Unmount(ctx, m.Point))
 	}
 	users, err := l.Processes.Using(device.Path)
 	if err != nil {
@@ -137,7 +136,7 @@ func (l *Leave) try(ctx context.Context, v ident.Volume, began time.Time) error 
 	if len(users) > 0 {
 		return l.end(users, device.Path, time.Since(began) > l.Grace)
 	}
-	if err := l.Mounts.Idle(device.Path); err != nil {
+	if err := errors.Join(busy, l.Mounts.Idle(device.Path)); err != nil {
 		return err
 	}
 	if err := l.Filesystems.Flush(ctx, device.Path); err != nil {

@@ -28,8 +28,11 @@ func TestGoingDown(t *testing.T) {
 			m := startMachine(t)
 			v := m.use("volume", spec{})
 			v.must(v.write("synced", true))
-			// A pod, which keeps the file system alive when the host has unmounted it.
-			m.run("setsid unshare --mount --propagation private sleep 1000 <%[1]s/synced >/dev/null 2>&1 & sleep 1; umount %[1]s", v.pod())
+			// A pod, which keeps the file system alive when the host has unmounted it, and
+			// somebody who is in it on the host.
+			m.run(`setsid unshare --mount --propagation private bash -c 'exec sleep 1000 <%[1]s/synced' </dev/null >/dev/null 2>&1 &
+				while ! pgrep -x sleep >/dev/null; do sleep 0.1; done; umount %[1]s
+				cd %[2]s; setsid sleep 1000 </dev/null >/dev/null 2>&1 &`, v.pod(), v.staging())
 			v.must(v.writeAt(v.staging(), "cached", false))
 			c.before(m)
 
