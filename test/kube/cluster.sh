@@ -122,14 +122,14 @@ control_plane() {
 # network makes the namespace and the ways to the nodes and their pods.
 network() {
 	! ip netns list | grep -q "^$netns\b" || return 0
-	test/guest/guest.sh net up $netns $nodes
+	test/guest/guest.sh net up "$netns" "$nodes"
 	local i
 	for ((i = 1; i <= nodes; i++)); do inside ip route add "10.244.$i.0/24" via "$(node_address "$i")"; done
 	inside ip route add default via "$(node_address 1)" # the API server wants one; nothing is behind it
 }
 
 node_boot() { # I
-	local node=("$1" "$(node_address "$1")" $host "$state" "$bins")
+	local node=("$1" "$(node_address "$1")" "$host" "$state" "$bins")
 	case ${kinds[$1 - 1]} in
 	guest)
 		launch "node$1" test/guest/guest.sh run -n "$netns" -g $(($1 - 1)) -m 3G -d 40G -t 86400 -l "$state/log/node$1.kernel" -- \
@@ -172,7 +172,7 @@ down() {
 		finish $name TERM
 	done
 	[ ! -e "$state/swift" ] || swift_wipe "$state/swift"
-	! ip netns list | grep -q "^$netns\b" || test/guest/guest.sh net down $netns
+	! ip netns list | grep -q "^$netns\b" || test/guest/guest.sh net down "$netns"
 	rm -rf "$state"
 }
 

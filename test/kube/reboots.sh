@@ -4,7 +4,7 @@
 # Two pods on it write one record after the other, and tell a witness on node1 of each that
 # was written: writer-0 when it is synced, writer-1 at once, so that its newest records are
 # in the page cache alone. When they start they tell how many they have found.
-# shellcheck disable=SC2154 # state and namespace come from e2e.sh
+# shellcheck disable=SC2154,SC2016 # state and namespace come from e2e.sh; programs are not for this shell to expand
 
 reboot_limit=300 # seconds that going down may take, on a machine that is emulated
 
