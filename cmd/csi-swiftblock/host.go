@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -137,12 +138,12 @@ func (s *hostStop) serve(ctx context.Context, portal string) {
 	}
 }
 
-// answers reports whether somebody listens.
+// answers reports whether somebody listens, be it so slowly that we do not wait.
 func answers(ctx context.Context, address string) bool {
 	dialer := net.Dialer{Timeout: time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return ctx.Err() != nil
+		return !errors.Is(err, syscall.ECONNREFUSED)
 	}
 	conn.Close()
 	return true

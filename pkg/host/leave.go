@@ -36,7 +36,7 @@ type Leave struct {
 var ErrLeft = errors.New("not every volume could be let go of")
 
 // attempt bounds one tool: what a volume waits for may have changed since.
-const attempt = 10 * time.Second
+const attempt = 30 * time.Second
 
 // All lets go of all volumes, all at one time, and returns when none is left. When
 // ctx ends with some left, it is an ErrLeft.
