@@ -139,6 +139,9 @@ func hostServeCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		Hidden: true, // `host stop` starts it
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := becomeFlusher(); err != nil {
+				slog.Warn("this process may wait for pages that wait for it, when memory is short", "error", err)
+			}
 			s, err := loadSpare(run)
 			if err != nil {
 				return err
