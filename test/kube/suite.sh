@@ -18,6 +18,21 @@ namespace=storage
 
 # One spec for each thing that the driver does.
 subset=(
+	'Dynamic PV .xfs.*volumes should store data'
+	'Dynamic PV .block volmode.*volumes should store data'
+	'Dynamic PV .default fs.*provisioning should provision storage with snapshot data source \['
+	'Dynamic PV .default fs.*provisioning should provision storage with pvc data source$'
+	'Dynamic PV .default fs.*provisioning should mount multiple PV pointing to the same storage'
+	'Dynamic PV .default fs.*subPath should support existing directory$'
+	'Dynamic PV .block volmode.*volumeMode should fail to use a volume in a pod with mismatched mode'
+	'Dynamic PV .block volmode.*multiVolume .*different volume mode and retain data across pod recreation on different node'
+	'Dynamic PV .default fs.*fsgroupchangepolicy .OnRootMismatch.*, pod created .* new pod with same fsgroup skips'
+	'Dynamic PV .default fs..allowExpansion.*volume-expand should resize volume when PVC is edited while pod is using it'
+	'Dynamic Snapshot .delete policy.*snapshottable.*persistent'
+	'Generic Ephemeral-volume .default fs. .late-binding.*ephemeral should create read/write'
+	'Dynamic PV .default fs.*read-write-once-pod.*should block a second pod'
+	'Dynamic PV .default fs.*volume-modify.*should modify volume that already has a VAC'
+	'Dynamic PV .*volumeLimits should verify that all csinodes have volume limits'
 )
 
 main() {
