@@ -141,8 +141,8 @@ node_boot() { # I
 }
 
 node_await() { # I
-	local limit=240
-	[ "${kinds[$1 - 1]}" = guest ] || limit=1200
+	local limit=600 # on a machine that has other work to do, too
+	[ "${kinds[$1 - 1]}" = guest ] || limit=1800
 	await "node$1" $limit kubectl wait --for=condition=Ready "node/node$1" --timeout=5s
 }
 

@@ -91,7 +91,7 @@ machine=$(cache_dir)/kube/machine-$key # vmlinuz, initrd.gz, root.img
 seed() {
 	local root=$1/root image
 	mkdir -p "$1"/{programs,images} "$root$state" "$root"/etc/{cni/net.d,containerd,iscsi,modules-load.d,sysctl.d} \
-		"$root"/etc/systemd/{network,system/multi-user.target.wants} "$root/var/lib/kubelet"
+		"$root"/etc/systemd/{network,system.conf.d,system/multi-user.target.wants} "$root/var/lib/kubelet"
 	cp "$programs"/{kubelet,kube-proxy} "$1/programs/"
 	for image in csi-swiftblock busybox pause; do cp "$state/images/$image.tar" "$1/images/"; done
 	cp "$state"/{apiserver.crt,"$name.kubeconfig",proxy.kubeconfig} "$root$state/"
@@ -101,6 +101,7 @@ $address $name" >"$root/etc/hosts"
 	echo "InitiatorName=iqn.2026-01.dev.swiftblock:$name" >"$root/etc/iscsi/initiatorname.iscsi"
 	printf '%s\n' overlay br_netfilter iscsi_tcp >"$root/etc/modules-load.d/node.conf"
 	printf '%s\n' net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1 >"$root/etc/sysctl.d/node.conf"
+	printf '[Manager]\nDefaultTimeoutStartSec=900\n' >"$root/etc/systemd/system.conf.d/slow.conf"
 	cat >"$root/etc/systemd/network/node.network" <<-END
 		[Match]
 		Driver=virtio_net
