@@ -47,7 +47,7 @@ build() { # NAME MODULE PATH
 		done
 	fi
 	[ "$3" != . ] || how=(test -c -vet=off) # else vet looks at all of Kubernetes
-	go -C "$2" "${how[@]}" -trimpath -ldflags "$flags" -o "$bins/$1.new" "$3" || die "cannot build $1: see above"
+	go -C "$2" "${how[@]}" -trimpath -ldflags "$flags" -o "$bins/$1.new" "$3" 9>&- || die "cannot build $1: see above"
 	mv "$bins/$1.new" "$bins/$1"
 	say "built $1 in $(seconds_since "$began") s"
 }
