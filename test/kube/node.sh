@@ -81,7 +81,8 @@ case "$*" in
 esac
 END
 chmod +x /usr/local/bin/systemctl
-mkdir -p -m 700 /root/.ssh /etc/dropbear
+mkdir -p /root/.ssh /etc/dropbear
+chmod 700 /root/.ssh /etc/dropbear
 cp "$state/ssh.key.pub" /root/.ssh/authorized_keys
 dropbear -R -F -E -s -p 22 >>"$log.ssh" 2>&1 &
 while true; do

@@ -65,7 +65,7 @@ k() { kube kubectl "$@"; }
 
 # images brings the images of the suite to the nodes that have them not.
 images() {
-	local from=$programs/images node pod
+	local from=$programs/images pod
 	compgen -G "$from/pause*.tar" >/dev/null || test/kube/images.sh suite "$from" "$programs"
 	mkdir -p "$state/images/suite"
 	cp -u "$from"/*.tar "$state/images/suite"
