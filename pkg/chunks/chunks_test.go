@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"pgregory.net/rapid"
 )
 
@@ -29,7 +30,7 @@ func packAt(n uint64) Location {
 const secretContainer = "sb-secret"
 
 var (
-	testKeys  = Keys{secretContainer: {ID: 42, Secret: Secret{1, 2, 3}}}
+	testKeys  = Keys{secretContainer: {ID: 42, Secret: keys.Secret{1, 2, 3}}}
 	encrypted = Options{Key: testKeys[secretContainer]}
 )
 

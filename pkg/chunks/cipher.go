@@ -10,10 +10,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/internal/strict"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 // The reasons of a [KeyError].
@@ -38,19 +38,10 @@ func (e *KeyError) Error() string { return fmt.Sprintf("%s: key %d: %v", e.At, e
 // Unwrap returns the reason.
 func (e *KeyError) Unwrap() error { return e.Reason }
 
-// Secret is the secret of a key. Whoever prints it gets a placeholder.
-type Secret [32]byte
-
-// Format implements [fmt.Formatter] for every verb.
-func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[secret]") }
-
-// MarshalText implements [encoding.TextMarshaler].
-func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
-
 // Key is a key that objects are encrypted with. The zero value is none.
 type Key struct {
 	ID     uint32 // as in the dictionaries of roots; not 0
-	Secret Secret
+	Secret keys.Secret
 }
 
 // Keys are keys by the containers whose chunks and packs they encrypt: all of

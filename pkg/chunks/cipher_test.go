@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/internal/strict"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 func TestKeysThatDoNotFit(t *testing.T) {
@@ -23,7 +24,7 @@ func TestKeysThatDoNotFit(t *testing.T) {
 	}{
 		"none":           {nil, ErrNoKey},
 		"another id":     {Keys{at.Container: {ID: 43, Secret: encrypted.Key.Secret}}, ErrNoKey},
-		"another secret": {Keys{at.Container: {ID: 42, Secret: Secret{9}}}, ErrWrongKey},
+		"another secret": {Keys{at.Container: {ID: 42, Secret: keys.Secret{9}}}, ErrWrongKey},
 	} {
 		_, err := ParseIndex(at, int64(len(object)), object, c.keys)
 		key, ok := errors.AsType[*KeyError](err)
@@ -134,7 +135,7 @@ func TestNoNonceTwice(t *testing.T) {
 }
 
 func TestSecretsAreNotPrinted(t *testing.T) {
-	key := Key{ID: 42, Secret: Secret{0xab, 0xcd}}
+	key := Key{ID: 42, Secret: keys.Secret{0xab, 0xcd}}
 	text, err := json.Marshal(key)
 	if err != nil {
 		t.Fatal(err)

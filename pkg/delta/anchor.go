@@ -10,9 +10,8 @@ import (
 )
 
 const (
-	anchorMagic   = "SBanchor"
-	anchorVersion = 1
-	anchorName    = "anchor"
+	anchorMagic = "SBanchor"
+	anchorName  = "anchor"
 )
 
 // anchor says where the log begins. It is written before segments are used
@@ -24,6 +23,9 @@ type anchor struct {
 	slots   int
 	retired uint64 // generations up to this one are published
 	tail    tail
+	// The data in the log is encrypted, with the key that has this check.
+	encrypted bool
+	check     [checkSize]byte
 }
 
 // tail is the start of a segment: what the chain of records continues there.
@@ -37,7 +39,7 @@ func (a *anchor) encode(p []byte) {
 	clear(p[:Block])
 	le := binary.LittleEndian
 	copy(p, anchorMagic)
-	le.PutUint16(p[8:], anchorVersion)
+	le.PutUint16(p[8:], formatVersion(a.encrypted))
 	putID(p[16:32], string(a.id.Volume))
 	le.PutUint64(p[32:], a.id.Epoch.Number)
 	le.PutUint64(p[40:], a.id.Epoch.Tag)
@@ -48,6 +50,7 @@ func (a *anchor) encode(p []byte) {
 	le.PutUint64(p[80:], a.tail.segment)
 	le.PutUint64(p[88:], a.tail.seq)
 	le.PutUint32(p[96:], a.tail.prev)
+	copy(p[100:], a.check[:])
 	le.PutUint32(p[crcAt:], checksum(p[:crcAt]))
 }
 
@@ -57,8 +60,9 @@ func decodeAnchor(p []byte) (a anchor, err error) {
 	if string(p[:8]) != anchorMagic || le.Uint32(p[crcAt:]) != checksum(p[:crcAt]) {
 		return a, ErrDamaged
 	}
-	if v := le.Uint16(p[8:]); v != anchorVersion {
-		return a, fmt.Errorf("format version %d, this release reads %d: %w", v, anchorVersion, ErrNewer)
+	v := le.Uint16(p[8:])
+	if v != recordVersion && v != encryptedVersion {
+		return a, fmt.Errorf("format version %d, this release reads %d and %d: %w", v, recordVersion, encryptedVersion, ErrNewer)
 	}
 	a = anchor{
 		id:      Identity{Volume: ident.Volume(getID(p[16:32])), Epoch: ident.Epoch{Number: le.Uint64(p[32:]), Tag: le.Uint64(p[40:])}},
@@ -67,6 +71,11 @@ func decodeAnchor(p []byte) (a anchor, err error) {
 		slots:   int(le.Uint64(p[64:])),
 		retired: le.Uint64(p[72:]),
 		tail:    tail{le.Uint64(p[80:]), le.Uint64(p[88:]), le.Uint32(p[96:])},
+
+		encrypted: v == encryptedVersion,
+	}
+	if a.encrypted {
+		copy(a.check[:], p[100:])
 	}
 	if checkGeometry(a.segment, a.slots) != nil {
 		return a, ErrDamaged

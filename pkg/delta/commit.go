@@ -18,6 +18,7 @@ import (
 type committer struct {
 	j       *Journal
 	open    ident.Open
+	pad     *pad          // of this opening
 	kick    chan struct{} // a request found the turn taken
 	done    chan struct{} // run has returned
 	records atomic.Uint64
@@ -113,7 +114,7 @@ func (c *committer) record(batch []*request) (int, error) {
 		}
 	}
 	j := c.j
-	h := &header{id: j.id, open: c.open, segment: c.segment, seq: c.seq + 1, prev: c.prev}
+	h := &header{id: j.id, encrypted: c.pad != nil, open: c.open, segment: c.segment, seq: c.seq + 1, prev: c.prev}
 	_, h.durable = j.syncer.positions()
 	j.stack.mu.RLock() // only who has the turn changes them
 	h.gen, h.state = j.stack.active().gen, j.stack.state
@@ -121,13 +122,16 @@ func (c *committer) record(batch []*request) (int, error) {
 	j.stack.mu.RUnlock()
 
 	length, done := c.fill(h, batch)
+	if c.pad != nil {
+		c.pad.encrypt(h, c.buf[headerSize:length], c.segment, c.off+headerSize)
+	}
 	c.prev = h.encode(c.buf)
 	s := j.ring.slot(c.segment)
 	j.prewriter.claim(int64(c.segment)*j.ring.size+c.off+int64(length), h.durable)
 	if _, err := s.file.WriteAt(c.buf[:length], c.off); err != nil {
 		return 0, fmt.Errorf("write %s at %d: %w", slotName("", s.index), c.off, err)
 	}
-	j.stack.apply(j.ring, h, c.segment, c.off)
+	j.stack.apply(j.ring, h, c.segment, c.off, c.pad)
 	if h.kind == kindSeal {
 		batch[0].layer = layer
 	}

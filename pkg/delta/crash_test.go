@@ -85,6 +85,9 @@ func TestCrashesLeaveAPrefix(t *testing.T) {
 		m := &machine{T: t, fs: crashfs.New(rand.New(rand.NewPCG(seed, 1))), fates: rand.New(rand.NewPCG(seed, 2)), states: &states}
 		m.id = delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(1)}
 		m.cfg = delta.Config{Dir: "/journal", RunDir: "/run", FS: m.fs, SegmentSize: 64 << 10, Quota: 10 * 64 << 10, IdleWatermark: time.Hour, Prewrite: -1, MaxDelay: 1}
+		if rapid.Bool().Draw(t, "encrypted") {
+			m.cfg.Key = testKey()
+		}
 		m.state = delta.State{Size: volumeSize}
 		m.base, m.table = blank(), blank()
 		var err error

@@ -6,6 +6,7 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 const (
@@ -37,6 +38,10 @@ var (
 	ErrLocked = errors.New("journal is open elsewhere")
 	// ErrForeign: the directory holds the journal of another volume or epoch.
 	ErrForeign = errors.New("journal belongs to another volume or epoch")
+	// ErrNoKey: the journal is encrypted, and Config.Key is not set.
+	ErrNoKey = errors.New("the volume's key is not known")
+	// ErrWrongKey: the journal was made with another key.
+	ErrWrongKey = errors.New("encrypted with another key than the volume's")
 	// ErrUnfit: the directory is on a file system that forgets (tmpfs, overlay).
 	ErrUnfit = errors.New("not a durable file system")
 	// ErrFull: the disk has no room for the quota, or the log none for another
@@ -87,6 +92,9 @@ type Config struct {
 	// Ballast is room for the files beside the log when the disk is full; it may be
 	// nil. FS, where it is set, has its own.
 	Ballast *ballast.File
+	// Key is the volume's, if it is encrypted: the data in the log is, too, with keys
+	// derived from it.
+	Key *keys.Secret
 	// AllowAnyFS accepts tmpfs and overlay: for tests only.
 	AllowAnyFS bool
 }

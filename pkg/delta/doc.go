@@ -44,7 +44,7 @@
 // A record is a header of one block and the blocks of its data:
 //
 //	   0  8  "SBlogrec"
-//	   8  2  version, 1
+//	   8  2  version, 1; 2 in an encrypted journal
 //	  10  1  kind: 1 data, 2 open, 3 state, 4 seal, 5 mark
 //	  11  1  flags: 1 clean (seal)
 //	  12  4  checksum of the previous record's header
@@ -78,7 +78,7 @@
 // Two copies of one block, at 0 and 4096, written in turn and synced:
 //
 //	   0  8  "SBanchor"
-//	   8  2  version, 1
+//	   8  2  version, 1; 2 of an encrypted journal
 //	  16 16  volume
 //	  32  8  epoch number
 //	  40  8  epoch tag
@@ -89,11 +89,30 @@
 //	  80  8  tail: segment number
 //	  88  8  tail: sequence number of its first record
 //	  96  4  tail: previous checksum in that record
+//	 100 16  key check, in version 2
 //	4092  4  checksum of bytes 0..4091
 //
 // An anchor of another version is that of another format: the journal is left as
 // it is. It names a new tail only when that segment's first record is durable, and is
 // durable itself before a segment in front of the tail is used again.
+//
+// # Encryption
+//
+// In the journal of an encrypted volume the data blocks of records are encrypted with
+// AES-256-CTR, and headers, anchor and saved roots are not: they tell which blocks
+// were written when, as the objects in Swift do. Both keys come out of HKDF-SHA-256
+// of the volume's key, with what they are for as info:
+//
+//	salt         volume (16), epoch number (8), epoch tag (8), opening tag (8), as in records
+//	counter      segment number (8), byte offset in the segment / 16 (8), big endian
+//	key check    the same salt with 0 for the opening
+//
+// Checksums are those of the encrypted blocks. So an opening never encrypts two things
+// with the same counter, and no two openings have the same key: what lies behind a
+// torn end, in a recycled segment, or was there before it was written over, tells
+// nothing about what replaced it (B8). The key check tells a wrong key from damage.
+// Nothing tells what somebody has made of the blocks who can write to the disk and
+// compute a checksum, no more than without encryption.
 //
 // # Recovery (R3)
 //

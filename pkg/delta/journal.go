@@ -86,7 +86,7 @@ func (j *Journal) put(ctx context.Context, r *request, fua bool) error {
 			return err
 		}
 		if r.data != nil {
-			r.sums = blockSums(r.data, r.off)
+			r.sums = j.sums(r)
 		}
 		err := j.submit(ctx, r)
 		j.gate.settle(need)
@@ -109,6 +109,15 @@ func (j *Journal) worst(r *request) int64 {
 	data := int64(blocks(r.off, r.n))
 	records := data/min(maxBlocks, j.ring.size/Block-1) + 2
 	return (data + records) * Block
+}
+
+// sums computes the checksums of a request's blocks; in an encrypted journal they
+// are those of what it becomes, and entered later.
+func (j *Journal) sums(r *request) []uint32 {
+	if j.cfg.Key != nil {
+		return make([]uint32, blocks(r.off, r.n))
+	}
+	return blockSums(r.data, r.off)
 }
 
 // submit queues r and returns once it is in the log, or never will be.

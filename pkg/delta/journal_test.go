@@ -362,7 +362,7 @@ func TestNewerJournalIsRefused(t *testing.T) {
 	p, err := os.ReadFile(name)
 	check(t, err)
 	for at := 0; at < len(p); at += Block {
-		binary.LittleEndian.PutUint16(p[at+8:], anchorVersion+1)
+		binary.LittleEndian.PutUint16(p[at+8:], encryptedVersion+1)
 		binary.LittleEndian.PutUint32(p[at+crcAt:], checksum(p[at:at+crcAt]))
 	}
 	check(t, os.WriteFile(name, p, 0o600))

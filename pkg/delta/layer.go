@@ -90,11 +90,12 @@ func (s *stack) push(j *Journal, gen uint64) {
 	s.layers = append(s.layers, &Layer{journal: j, gen: gen, blocks: newBlockMap()})
 }
 
-// apply makes a record that lies at off of a segment visible.
-func (s *stack) apply(r *ring, h *header, segment uint64, off int64) {
+// apply makes a record visible that lies at off of a segment, encrypted with d.
+func (s *stack) apply(r *ring, h *header, segment uint64, off int64, d *pad) {
 	r.slot(segment).record(off+headerSize, r.size, h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.slot(segment).wrote(d, segment, off)
 	l := s.active()
 	if !l.begun {
 		l.begun, l.first = true, segment

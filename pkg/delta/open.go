@@ -110,6 +110,9 @@ func (j *Journal) build(leftovers []string, initial State) (err error) {
 		}
 	}
 	j.anchor = anchor{id: j.id, segment: cfg.SegmentSize, slots: int(cfg.Quota / cfg.SegmentSize), tail: tail{seq: 1}}
+	if cfg.Key != nil {
+		j.anchor.encrypted, j.anchor.check = true, j.id.keyCheck(cfg.Key)
+	}
 	if j.ring, err = createRing(cfg.FS, cfg.Dir, j.anchor.segment, j.anchor.slots); err != nil {
 		return err
 	}
@@ -134,8 +137,8 @@ func (j *Journal) build(leftovers []string, initial State) (err error) {
 
 // Open recovers the journal in cfg.Dir (R3). When it returns, everything that
 // it recovered is on stable storage. It returns fs.ErrNotExist if there is no
-// journal, ErrLocked, ErrForeign, and ErrDamaged when the log lost something
-// it had promised; then nothing was changed.
+// journal, ErrLocked, ErrForeign, ErrNoKey, ErrWrongKey, and ErrDamaged when the log
+// lost something it had promised; then nothing was changed.
 func Open(cfg Config, id Identity) (*Journal, error) {
 	j, err := open(cfg, id)
 	if err != nil {
@@ -164,6 +167,9 @@ func open(cfg Config, id Identity) (_ *Journal, err error) {
 	}
 	if j.anchor.id != id {
 		return nil, fmt.Errorf("%s epoch %v: %w", j.anchor.id.Volume, j.anchor.id.Epoch, ErrForeign)
+	}
+	if err := j.anchor.opens(cfg.Key); err != nil {
+		return nil, err
 	}
 	if j.ring, err = openRing(cfg.FS, cfg.Dir, j.anchor.segment, j.anchor.slots); err != nil {
 		return nil, err
@@ -263,6 +269,7 @@ func (j *Journal) release() error {
 func (j *Journal) begin(c *committer) error {
 	c.j = j
 	c.open = ident.NewOpen()
+	c.pad = j.pad(c.open)
 	c.buf = alignedBuffer(int(min(headerSize+maxBlocks*Block, j.anchor.segment)))
 	c.kick = make(chan struct{}, 1)
 	c.done = make(chan struct{})

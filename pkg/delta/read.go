@@ -12,6 +12,7 @@ type step struct {
 	sum   uint32 // of the block
 	mask  uint8  // sectors wanted
 	off   int64  // of the block in the volume
+	under *passage
 }
 
 // plan is what a read found in the maps: blocks to fetch, ranges of zeros, and
@@ -101,7 +102,7 @@ func (j *Journal) plan(off, n int64, layers func() ([]*Layer, error)) (*plan, er
 				}
 				s, b := j.ring.locate(p)
 				r.pin(s)
-				r.steps = append(r.steps, step{s, b, s.sums[b], mask, at})
+				r.steps = append(r.steps, step{s, b, s.sums[b], mask, at, s.under(b)})
 			})
 		}
 		r.holes = addSpans(r.holes, at, need)
@@ -141,10 +142,10 @@ func fetch(steps []step, p []byte, off int64) error {
 }
 
 func continues(a, b step) bool {
-	return a.mask == allMask && b.mask == allMask && a.slot == b.slot && a.block+1 == b.block && a.off+Block == b.off
+	return a.mask == allMask && b.mask == allMask && a.slot == b.slot && a.under == b.under && a.block+1 == b.block && a.off+Block == b.off
 }
 
-// readBlocks reads the consecutive blocks of steps and verifies each.
+// readBlocks reads the consecutive blocks of steps, verifies each and decrypts them.
 func readBlocks(steps []step, dst []byte) error {
 	s := steps[0]
 	if _, err := s.slot.file.ReadAt(dst, int64(s.block)*Block); err != nil {
@@ -154,6 +155,9 @@ func readBlocks(steps []step, dst []byte) error {
 		if checksum(dst[i*Block:][:Block]) != steps[i].sum {
 			return fmt.Errorf("%s at %d: wrong checksum: %w", slotName("", s.slot.index), int64(s.block+i)*Block, ErrDamaged)
 		}
+	}
+	if s.under != nil {
+		s.under.pad.xor(dst, s.under.segment, int64(s.block)*Block)
 	}
 	return nil
 }

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	recordMagic   = "SBlogrec"
-	recordVersion = 1
+	recordMagic      = "SBlogrec"
+	recordVersion    = 1
+	encryptedVersion = 2 // of records and anchors of an encrypted journal
 
 	headerSize    = Block
 	extentsAt     = 128 // where descriptors begin in a header
@@ -48,19 +49,20 @@ func checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 // header is the decoded first block of a record; see the package comment for
 // the bytes.
 type header struct {
-	kind     kind
-	clean    bool
-	id       Identity
-	open     ident.Open
-	gen      uint64
-	seq      uint64
-	durable  uint64
-	segment  uint64
-	prev     uint32
-	state    State
-	snapshot ident.Snapshot // of a SEAL
-	sealed   int64          // time of a SEAL, Unix nanoseconds
-	extents  []extent
+	kind      kind
+	clean     bool
+	encrypted bool // the data
+	id        Identity
+	open      ident.Open
+	gen       uint64
+	seq       uint64
+	durable   uint64
+	segment   uint64
+	prev      uint32
+	state     State
+	snapshot  ident.Snapshot // of a SEAL
+	sealed    int64          // time of a SEAL, Unix nanoseconds
+	extents   []extent
 }
 
 // extent is a descriptor. crcs has one checksum per block that a data extent
@@ -87,13 +89,21 @@ func (h *header) dataBlocks() int {
 	return n
 }
 
+// formatVersion is that of records and anchors.
+func formatVersion(encrypted bool) uint16 {
+	if encrypted {
+		return encryptedVersion
+	}
+	return recordVersion
+}
+
 // encode writes h to p, one block, and returns its checksum, which is the next
 // record's prev.
 func (h *header) encode(p []byte) uint32 {
 	clear(p[:headerSize])
 	le := binary.LittleEndian
 	copy(p, recordMagic)
-	le.PutUint16(p[8:], recordVersion)
+	le.PutUint16(p[8:], formatVersion(h.encrypted))
 	p[10] = byte(h.kind)
 	if h.clean {
 		p[11] = cleanFlag
@@ -141,7 +151,8 @@ var errNoRecord = errors.New("no record")
 // well-formed header, whatever else it may be.
 func decodeHeader(p []byte) (h header, sum uint32, err error) {
 	le := binary.LittleEndian
-	if string(p[:8]) != recordMagic || le.Uint16(p[8:]) != recordVersion {
+	version := le.Uint16(p[8:])
+	if string(p[:8]) != recordMagic || version != recordVersion && version != encryptedVersion {
 		return h, 0, errNoRecord
 	}
 	sum = le.Uint32(p[crcAt:])
@@ -149,18 +160,19 @@ func decodeHeader(p []byte) (h header, sum uint32, err error) {
 		return h, 0, errNoRecord
 	}
 	h = header{
-		kind:     kind(p[10]),
-		clean:    p[11]&cleanFlag != 0,
-		prev:     le.Uint32(p[12:]),
-		id:       Identity{Volume: ident.Volume(getID(p[16:32])), Epoch: ident.Epoch{Number: le.Uint64(p[32:]), Tag: le.Uint64(p[40:])}},
-		open:     ident.Open(le.Uint64(p[48:])),
-		gen:      le.Uint64(p[56:]),
-		seq:      le.Uint64(p[64:]),
-		durable:  le.Uint64(p[72:]),
-		segment:  le.Uint64(p[80:]),
-		state:    State{Size: int64(le.Uint64(p[88:])), Formatted: Mark(p[96])},
-		snapshot: ident.Snapshot(getID(p[104:120])),
-		sealed:   int64(le.Uint64(p[120:])),
+		kind:      kind(p[10]),
+		clean:     p[11]&cleanFlag != 0,
+		encrypted: version == encryptedVersion,
+		prev:      le.Uint32(p[12:]),
+		id:        Identity{Volume: ident.Volume(getID(p[16:32])), Epoch: ident.Epoch{Number: le.Uint64(p[32:]), Tag: le.Uint64(p[40:])}},
+		open:      ident.Open(le.Uint64(p[48:])),
+		gen:       le.Uint64(p[56:]),
+		seq:       le.Uint64(p[64:]),
+		durable:   le.Uint64(p[72:]),
+		segment:   le.Uint64(p[80:]),
+		state:     State{Size: int64(le.Uint64(p[88:])), Formatted: Mark(p[96])},
+		snapshot:  ident.Snapshot(getID(p[104:120])),
+		sealed:    int64(le.Uint64(p[120:])),
 	}
 	if h.kind == 0 || h.kind >= kindEnd || h.durable >= h.seq || h.state.check() != nil || p[11]&^cleanFlag != 0 || p[97] != 0 {
 		return h, 0, errNoRecord

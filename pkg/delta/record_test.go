@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 func sampleHeader() header {
@@ -56,6 +57,38 @@ func TestAnchorRoundTrip(t *testing.T) {
 	p[80] ^= 1
 	if _, err := decodeAnchor(p); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a damaged anchor: %v", err)
+	}
+}
+
+// The format of an encrypted journal: its version, the key check and the keystream.
+func TestEncryptedGolden(t *testing.T) {
+	secret := keys.Secret([]byte("0123456789abcdef0123456789ABCDEF"))
+	h := sampleHeader()
+	h.encrypted = true
+	p := make([]byte, headerSize)
+	h.encode(p)
+	if got, want := hex.EncodeToString(p[:12]), "53426c6f67726563020004"+"01"; got != want {
+		t.Errorf("header begins with %s, want %s", got, want)
+	}
+	if back, _, err := decodeHeader(p); err != nil || !reflect.DeepEqual(back, h) {
+		t.Errorf("decoded %+v, %v", back, err)
+	}
+
+	a := anchor{id: h.id, segment: 64 << 20, slots: 160, tail: tail{5, 6, 7}, encrypted: true, check: h.id.keyCheck(&secret)}
+	p = make([]byte, Block)
+	a.encode(p)
+	if got, want := hex.EncodeToString(p[:10])+hex.EncodeToString(p[100:116]), "5342616e63686f720200"+"b3d8d1b3ad057aaf8b6b1672c3d8dd8c"; got != want {
+		t.Errorf("version and key check of the anchor are %s, want %s", got, want)
+	}
+	if b, err := decodeAnchor(p); err != nil || a != b {
+		t.Errorf("decoded %+v, %v", b, err)
+	}
+
+	j := &Journal{cfg: Config{Key: &secret}, id: h.id}
+	stream := make([]byte, 32)
+	j.pad(0x99).xor(stream, 5, 2*Block)
+	if got, want := hex.EncodeToString(stream), "e61d0b3e636d2f602680540128fed8a0ee7c03940934605e1a1d0069c6e704f2"; got != want {
+		t.Errorf("keystream is %s, want %s", got, want)
 	}
 }
 

@@ -13,6 +13,7 @@ type recovery struct {
 	off    int64  // in that segment
 	gen    uint64 // of the next record; 0 before the first one
 	open   uint64 // of the last record
+	pad    *pad   // of that opening
 }
 
 // run returns where the log ends. It stops at the first broken record, and
@@ -34,11 +35,14 @@ func (r *recovery) run(a anchor) error {
 		if err != nil {
 			return err
 		}
+		if r.gen == 0 || uint64(h.open) != r.open {
+			r.pad = r.j.pad(h.open)
+		}
 		if h.gen > a.retired {
 			if len(stack.layers) == 0 {
 				stack.push(r.j, h.gen)
 			}
-			stack.apply(ring, &h, r.next.segment, r.off)
+			stack.apply(ring, &h, r.next.segment, r.off, r.pad)
 		}
 		stack.state = h.state
 		r.open = uint64(h.open)
@@ -98,7 +102,7 @@ func (r *recovery) recordAt(segment uint64, off int64) (h header, sum uint32, er
 	switch {
 	case err != nil:
 		return h, 0, err
-	case h.id != r.j.id, h.segment != segment, h.seq != r.next.seq, h.prev != r.next.prev:
+	case h.id != r.j.id, h.encrypted != (r.j.cfg.Key != nil), h.segment != segment, h.seq != r.next.seq, h.prev != r.next.prev:
 		return h, 0, errNoRecord
 	case h.kind != kindOpen && uint64(h.open) != r.open && r.gen != 0:
 		return h, 0, errNoRecord

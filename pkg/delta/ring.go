@@ -38,6 +38,8 @@ type slot struct {
 	sums  []uint32
 	pins  atomic.Int32 // readers of the slot
 	start tail         // of the segment; guarded by ring.mu
+	// passages say who has encrypted which part of the segment; guarded by stack.mu.
+	passages []*passage
 	// syncing is held while the file is synced; see syncer.exclusively.
 	syncing sync.Mutex
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -146,7 +147,7 @@ func TestCheckEndsWithTheStore(t *testing.T) {
 // dictionary, follows it into the clone, and does not change.
 func TestKeysOfContainers(t *testing.T) {
 	ctx, store, o := t.Context(), newMemory(), goldenOrigin
-	secrets := map[uint32]chunks.Secret{5: {1, 2, 3}}
+	secrets := map[uint32]keys.Secret{5: {1, 2, 3}}
 	pack := PackRef{o, 1, 0}
 	object, err := chunks.EncodePack(pack.Location(), []chunks.Extent{{Len: 512, Data: make([]byte, 512)}},
 		chunks.Options{Key: chunks.Key{ID: 5, Secret: secrets[5]}})

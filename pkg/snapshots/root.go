@@ -10,6 +10,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/internal/strict"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 // Parent names the root that a root continues. For the first root of a clone it
@@ -69,8 +70,8 @@ type Root struct {
 
 // Keys returns the keys that the objects of r's table are encrypted with, from
 // the secrets of the keys by id. One that is missing is chunks.ErrNoKey.
-func (r *Root) Keys(secrets map[uint32]chunks.Secret) (chunks.Keys, error) {
-	keys := make(chunks.Keys)
+func (r *Root) Keys(secrets map[uint32]keys.Secret) (chunks.Keys, error) {
+	all := make(chunks.Keys)
 	for _, c := range r.Containers {
 		if c.Key == 0 {
 			continue
@@ -79,9 +80,9 @@ func (r *Root) Keys(secrets map[uint32]chunks.Secret) (chunks.Keys, error) {
 		if !known {
 			return nil, &chunks.KeyError{At: Location{Container: c.Name}, ID: c.Key, Reason: chunks.ErrNoKey}
 		}
-		keys[c.Name] = chunks.Key{ID: c.Key, Secret: secret}
+		all[c.Name] = chunks.Key{ID: c.Key, Secret: secret}
 	}
-	return keys, nil
+	return all, nil
 }
 
 // pageRef names a page, and proves it.

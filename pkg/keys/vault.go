@@ -1,0 +1,50 @@
+package keys
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// Store keeps secrets by name. Load returns an error that Is [fs.ErrNotExist] if
+// nothing was saved.
+type Store interface {
+	Load(name string) (map[string]string, error)
+	Save(name string, secrets map[string]string) error
+}
+
+// Vault keeps the keys of classes under their names: a node that has to have the
+// keys of a volume again after its reboot brings no CSI secret along.
+type Vault struct{ Store Store }
+
+// Add keeps the keys of a ring.
+func (v Vault) Add(r Ring) error {
+	for _, c := range r {
+		err := v.Store.Save(c.Name(), map[string]string{Field: base64.StdEncoding.EncodeToString(c.Secret[:])})
+		if err != nil {
+			return fmt.Errorf("keep the key %s of a class: %w", c.Name(), err)
+		}
+	}
+	return nil
+}
+
+// Unwrap returns the keys of a volume; none for nil. An error Is ErrNoKey,
+// ErrWrongKey or ErrDamaged if it does not pass.
+func (v Vault) Unwrap(volume string, w *Wrapped) (Set, error) {
+	if w == nil {
+		return Set{}, nil
+	}
+	fields, err := v.Store.Load(w.By)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (%.32s)", ErrNoKey, w.By)
+	}
+	if err != nil {
+		return Set{}, err
+	}
+	c, err := ParseClass(fields[Field])
+	if err != nil {
+		return Set{}, fmt.Errorf("the key %.32s of a class: %w", w.By, err)
+	}
+	return c.Unwrap(volume, w)
+}
