@@ -215,7 +215,7 @@ func (i importing) Begin(ctx context.Context, name string, size int64) (image.Ta
 	case errors.Is(err, catalog.ErrConflict):
 		t, err = catalog.Import{}, fmt.Errorf("%w; an import that was interrupted is removed by `csi-swiftblock image abort NAME`", err)
 	}
-	return image.Target(t), err
+	return image.Target{Volume: t.Volume, Container: t.Container, Size: t.Size, Epoch: t.Epoch}, err
 }
 
 func (i importing) Complete(ctx context.Context, t image.Target, root snapshots.Ref) error {

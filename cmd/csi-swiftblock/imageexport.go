@@ -49,7 +49,7 @@ failure or Ctrl-C nothing is left.`,
 			if p.OpenOn != "" {
 				fmt.Fprintf(c.ErrOrStderr(), "volume %s is in use on node %s: what follows is what was recorded last; a snapshot would hold everything\n", p.ID, printable(p.OpenOn))
 			}
-			x.Content = image.NewVersion(s.store, root, p.Size)
+			x.Content = image.NewVersion(s.store, root, p.Size, nil)
 			return export(c, x, p, path, force, out)
 		},
 	}

@@ -50,7 +50,7 @@ holds are listed with --json.`,
 				return err
 			}
 			defer j.Close()
-			base := image.NewVersion(nil, nil, 0)
+			base := image.NewVersion(nil, nil, 0, nil)
 			var root *snapshots.Root
 			if !only {
 				s, err := flags.open()
@@ -60,7 +60,7 @@ holds are listed with --json.`,
 				if root, err = s.continued(c.Context(), j); err != nil {
 					return fmt.Errorf("the version that journal %s continued: %w; --only leaves it out", args[0], err)
 				}
-				base = image.NewVersion(s.store, root, 0)
+				base = image.NewVersion(s.store, root, 0, nil)
 			}
 			return salvage(c, found, j, base, root, args[1], force, out)
 		},

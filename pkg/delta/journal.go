@@ -297,6 +297,9 @@ func (j *Journal) OpenID() ident.Open { return j.commit.open }
 // Identity returns the volume and epoch of the journal.
 func (j *Journal) Identity() Identity { return j.id }
 
+// Encrypted tells whether the data in the log is encrypted.
+func (j *Journal) Encrypted() bool { return j.cfg.Key != nil }
+
 // Active returns the number of the generation that takes writes. Generations
 // of an epoch are dense and start at 1.
 func (j *Journal) Active() uint64 {

@@ -86,7 +86,7 @@ func TestExport(t *testing.T) {
 	root, content := imported(t, w)
 	const more = 3*chunks.Size + 512 // that the volume has grown by since
 	want := append(bytes.Clone(content), make([]byte, more)...)
-	version := NewVersion(w, root, int64(len(want)))
+	version := NewVersion(w, root, int64(len(want)), nil)
 	for _, parallel := range []int{1, 4} {
 		last := int64(0)
 		x := Export{Content: version, Parallel: parallel, Progress: func(done, total int64) {
@@ -128,7 +128,7 @@ func TestExport(t *testing.T) {
 
 func TestExportOfBlank(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
-	if _, err := (Export{Content: NewVersion(newWorld(t), nil, 1<<20)}).ToFile(t.Context(), path, false); err != nil {
+	if _, err := (Export{Content: NewVersion(newWorld(t), nil, 1<<20, nil)}).ToFile(t.Context(), path, false); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, make([]byte, 1<<20)) {
@@ -161,7 +161,7 @@ func TestFailedExportLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			x := Export{Content: NewVersion(c.store, root, 0)}
+			x := Export{Content: NewVersion(c.store, root, 0, nil)}
 			_, err := x.ToFile(c.ctx, filepath.Join(dir, "out"), false)
 			if !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
@@ -172,7 +172,7 @@ func TestFailedExportLeavesNothing(t *testing.T) {
 		})
 	}
 	path := write(t, []byte("precious"))
-	x := Export{Content: NewVersion(w, root, 0)}
+	x := Export{Content: NewVersion(w, root, 0, nil)}
 	if _, err := x.ToFile(t.Context(), path, false); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("over an older file: %v", err)
 	}
@@ -193,7 +193,7 @@ func TestExportReadsAgain(t *testing.T) {
 	root, content := imported(t, w)
 	store := &flipper{Store: w, seen: map[string]bool{}}
 	var pipe bytes.Buffer
-	if _, err := (Export{Content: NewVersion(store, root, 0)}).ToStream(t.Context(), &pipe); err != nil {
+	if _, err := (Export{Content: NewVersion(store, root, 0, nil)}).ToStream(t.Context(), &pipe); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(pipe.Bytes(), content) || len(store.seen) == 0 {

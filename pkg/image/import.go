@@ -25,6 +25,7 @@ type Target struct {
 	Container string
 	Size      int64 // bytes, at least what was asked for
 	Epoch     ident.Epoch
+	Key       chunks.Key // that the volume's objects are encrypted with, if any
 }
 
 // Volumes keeps the records of volumes.
@@ -156,7 +157,7 @@ func (i *importer) fill(ctx context.Context) error {
 		return err
 	}
 	update, err := snapshots.BlankTable().Update(ctx, snapshots.Change{
-		Origin: i.origin, Gen: gen, Entries: i.entries,
+		Origin: i.origin, Gen: gen, Key: i.target.Key.ID, Entries: i.entries,
 		State: snapshots.State{
 			Size:   i.target.Size,
 			Mark:   snapshots.Formatted, // the content is the user's: no mkfs, ever
@@ -293,8 +294,12 @@ func (i *importer) storeChunk(ctx context.Context, j job, gen uint64, buf []byte
 	if chunks.IsZero(buf) {
 		return nil
 	}
-	options := chunks.Options{NoCompression: i.config.NoCompression}
-	for _, l := range j.earlier {
+	options := chunks.Options{NoCompression: i.config.NoCompression, Key: i.target.Key}
+	earlier := j.earlier
+	if i.target.Key.ID != 0 {
+		earlier = nil // no two encrypted objects are the same
+	}
+	for _, l := range earlier {
 		if same, err := l.reuse(ctx, i.config.Store, j.chunk, buf, options); err != nil {
 			return err
 		} else if same {

@@ -50,8 +50,8 @@ func TestSalvage(t *testing.T) {
 		base *Version
 		want []byte
 	}{
-		"over its base": {NewVersion(w, root, 0), content},
-		"alone":         {NewVersion(w, nil, 0), alone},
+		"over its base": {NewVersion(w, root, 0, nil), content},
+		"alone":         {NewVersion(w, nil, 0, nil), alone},
 	} {
 		s, err := NewSalvage(ctx, j, c.base)
 		if err != nil {

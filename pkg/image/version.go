@@ -30,6 +30,7 @@ type Version struct {
 	store   swift.Store
 	table   *snapshots.Table
 	size    int64
+	keys    chunks.Keys
 	indexes *cache.Cache[*chunks.Index] // of packs: each serves many chunks
 }
 
@@ -37,10 +38,11 @@ type Version struct {
 const indexMemory = 32 << 20
 
 // NewVersion returns the volume that root describes; a nil root is that of a
-// blank volume. What size bytes has beyond the root is zeros.
-func NewVersion(store swift.Store, root *snapshots.Root, size int64) *Version {
+// blank volume. What size bytes has beyond the root is zeros. The keys are those of
+// an encrypted volume, as [snapshots.Root.Keys] finds them.
+func NewVersion(store swift.Store, root *snapshots.Root, size int64, keys chunks.Keys) *Version {
 	v := &Version{
-		store: store, table: snapshots.BlankTable(), size: size,
+		store: store, table: snapshots.BlankTable(), size: size, keys: keys,
 		indexes: cache.New(indexMemory, (*chunks.Index).Bytes),
 	}
 	if root != nil {
@@ -112,7 +114,7 @@ func (v *Version) readBase(ctx context.Context, at snapshots.Location, chunk uin
 	}
 	*body = object.Body
 	defer bodies.Put(body)
-	x, err := chunks.ParseIndex(at, int64(len(object.Body)), object.Body, nil)
+	x, err := chunks.ParseIndex(at, int64(len(object.Body)), object.Body, v.keys)
 	if err != nil {
 		return err
 	}
@@ -123,7 +125,7 @@ func (v *Version) readBase(ctx context.Context, at snapshots.Location, chunk uin
 func (v *Version) readPatch(ctx context.Context, at snapshots.Location, chunk uint64, buf []byte) error {
 	key := cache.Key{Container: at.Container, Object: at.Name}
 	x, err := v.indexes.Get(ctx, key, func(ctx context.Context) (*chunks.Index, error) {
-		return snapshots.ReadIndex(ctx, v.store, at, nil)
+		return snapshots.ReadIndex(ctx, v.store, at, v.keys)
 	})
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func TestMemoryOfAFailedReadIsNotUsedAgain(t *testing.T) {
 		&swift.Error{Op: "get", Kind: swift.ErrNotFound}, // asked again at once, of all replicas
 	} {
 		l := &lending{Store: w, lost: map[*byte]bool{}}
-		v := NewVersion(l, root, 0)
+		v := NewVersion(l, root, 0, nil)
 		buf := make([]byte, chunks.Size)
 		for i := range 50 {
 			calls := 0

@@ -133,7 +133,7 @@ func (p *publisher) compacting(ctx context.Context, work func(context.Context) e
 // examine returns the chunks that name a pack if it is sparse. One that cannot be
 // read is left alone.
 func (p *publisher) examine(ctx context.Context, table *snapshots.Table, pack snapshots.PackRef) ([]sparse, error) {
-	x, err := snapshots.ReadIndex(ctx, p.objects.store, pack.Location(), nil)
+	x, err := snapshots.ReadIndex(ctx, p.objects.store, pack.Location(), p.objects.keys)
 	if err != nil {
 		return nil, ctx.Err()
 	}

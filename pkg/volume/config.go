@@ -7,6 +7,7 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
@@ -20,6 +21,9 @@ type Config struct {
 	// Store holds the volume's history, and Container what this epoch adds to it.
 	Store     swift.Store
 	Container string
+
+	// Keys are the volume's, if it is encrypted; so is its journal then.
+	Keys keys.Set
 
 	// Head is the newest published root: of this epoch, or else the one that the
 	// epoch continues, which for a clone is in another container. nil: blank.
@@ -75,6 +79,9 @@ type Config struct {
 	// again without Swift. It is called again until it returns nil. It may be nil.
 	OnPublished func(context.Context, Published) error
 
+	keys chunks.Keys // of all objects that the volume reads
+	key  chunks.Key  // of those that it writes
+
 	// pause is waited between attempts; tests shorten it.
 	pause backoff
 	// ask is how long the opening waits for the answer whether the epoch is fenced,
@@ -106,6 +113,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("journal, store and container are needed")
 	case c.Size < 0, c.Size%chunks.Sector != 0, c.Size > snapshots.MaxSize:
 		return c, fmt.Errorf("size %d: %w", c.Size, ErrOutOfRange)
+	}
+	if err := c.findKeys(); err != nil {
+		return c, err
 	}
 	if c.Cache == nil {
 		c.Cache = NewCache(16 << 20)
@@ -139,4 +149,29 @@ func (c Config) withDefaults() (Config, error) {
 		c.Fenced = fencedBy(c.Store, c.Container, c.Journal.Identity().Epoch)
 	}
 	return c, nil
+}
+
+// findKeys finds the keys of the containers that the volume reads and writes. All of
+// an encrypted volume is encrypted, and nothing of another: what could be read as
+// plain text might be anybody's.
+func (c *Config) findKeys() (err error) {
+	if c.Journal.Encrypted() == c.Keys.IsZero() {
+		return fmt.Errorf("the journal is encrypted: %v, the volume: %v", c.Journal.Encrypted(), !c.Keys.IsZero())
+	}
+	c.keys = chunks.Keys{}
+	if c.Head != nil {
+		for _, container := range c.Head.Containers {
+			if container.Key == 0 && !c.Keys.IsZero() {
+				return fmt.Errorf("container %s of an encrypted volume has no key: %w", container.Name, ErrDamaged)
+			}
+		}
+		if c.keys, err = c.Head.Keys(c.Keys.Secrets); err != nil {
+			return err
+		}
+	}
+	if !c.Keys.IsZero() {
+		c.key = chunks.Key{ID: c.Keys.Own, Secret: c.Keys.Secret()}
+		c.keys[c.Container] = c.key
+	}
+	return nil
 }

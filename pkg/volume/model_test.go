@@ -15,6 +15,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta/crashfs"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
@@ -120,6 +121,7 @@ func torn(old, next, got state) bool {
 type cut struct {
 	root  *snapshots.Root
 	state state
+	keys  keys.Set
 }
 
 // machine is the model: volumes over one Swift, each on a node of its own.
@@ -155,6 +157,9 @@ func TestModel(t *testing.T) {
 		spy := &spy{Store: m.faulty}
 		r := &rig{t: t, ctx: t.Context(), store: spy, size: modelSize, root: "/", quota: modelQuota}
 		r.fs = m.disk()
+		if rapid.Bool().Draw(t, "encrypted") {
+			r.keys = keys.New(keys.Set{})
+		}
 		m.add(r.start(nil), make(state, modelSize/512))
 		t.Repeat(map[string]func(*rapid.T){
 			"write":      m.write,
@@ -290,7 +295,7 @@ func (m *machine) snapshot(t *rapid.T) {
 	s := m.some(t)
 	root := s.publish(ident.NewSnapshot())
 	s.durable, s.stored = len(s.past)-1, len(s.past)-1
-	m.cuts = append(m.cuts, cut{root, s.now()})
+	m.cuts = append(m.cuts, cut{root, s.now(), s.keys})
 }
 
 func (m *machine) restart(t *rapid.T) { m.some(t).restart() }
@@ -312,7 +317,7 @@ func (m *machine) reattach(t *rapid.T) {
 	s.head = s.close()
 	m.move(s)
 	s.durable, s.stored = len(s.past)-1, len(s.past)-1
-	m.cuts = append(m.cuts, cut{s.head, s.now()})
+	m.cuts = append(m.cuts, cut{s.head, s.now(), s.keys})
 }
 
 // zombie attaches a volume elsewhere while its node, cut off, goes on: what is
@@ -367,6 +372,9 @@ func (m *machine) clone(t *rapid.T) {
 	c := m.cuts[rapid.IntRange(0, len(m.cuts)-1).Draw(t, "cut")]
 	child := &rig{t: m.t, ctx: m.t.Context(), store: m.volumes[0].store, root: "/", size: c.root.State.Size, quota: modelQuota}
 	child.fs = m.disk()
+	if !c.keys.IsZero() {
+		child.keys = keys.New(c.keys)
+	}
 	m.add(child.start(c.root), c.state)
 }
 
@@ -427,7 +435,7 @@ func (m *machine) finish() {
 		s.Stop()
 	}
 	for _, c := range m.cuts[max(0, len(m.cuts)-3):] {
-		m.volumes[0].fs = m.disk()
+		m.volumes[0].fs, m.volumes[0].keys = m.disk(), c.keys
 		r := m.volumes[0].clone(c.root)
 		(&subject{rig: r, name: -1, past: []state{c.state}}).verify(0, len(c.state))
 		r.Stop()

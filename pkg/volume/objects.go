@@ -48,10 +48,11 @@ func indexKey(at snapshots.Location) cache.Key {
 type objects struct {
 	store *patient
 	cache *Cache
+	keys  chunks.Keys
 }
 
 func newObjects(life context.Context, c Config) *objects {
-	return &objects{&patient{Store: c.Store, traffic: c.Traffic, life: life, pause: c.pause, missing: c.Missing}, c.Cache}
+	return &objects{&patient{Store: c.Store, traffic: c.Traffic, life: life, pause: c.pause, missing: c.Missing}, c.Cache, c.keys}
 }
 
 // entry looks a chunk up in a table.
@@ -179,7 +180,7 @@ func (o *objects) loadChunk(ctx context.Context, at snapshots.Location, chunk ui
 			return err // and the buffer is lost
 		}
 		defer bodies.Put(&obj.Body)
-		x, err := chunks.ParseIndex(at, obj.Size, obj.Body, nil)
+		x, err := chunks.ParseIndex(at, obj.Size, obj.Body, o.keys)
 		if err != nil {
 			return err
 		}
@@ -216,7 +217,7 @@ func (o *objects) index(ctx context.Context, at snapshots.Location) (x *chunks.I
 	err = shared(ctx, o.cache.indexes, indexKey(at), &x, func(ctx context.Context) (x *chunks.Index, err error) {
 		read := &reading{patient: o.store}
 		err = proven(ctx, func() error {
-			x, err = snapshots.ReadIndex(ctx, read, at, nil)
+			x, err = snapshots.ReadIndex(ctx, read, at, o.keys)
 			return err
 		})
 		if err == nil && read.whole() {

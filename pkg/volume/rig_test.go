@@ -15,6 +15,7 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
@@ -44,6 +45,7 @@ type rig struct {
 	head      *snapshots.Root // that the next opening continues
 	recorded  *recorded       // by the openings of this epoch
 	size      int64
+	keys      keys.Set // none: not encrypted
 	tune      func(*Config)
 }
 
@@ -85,6 +87,9 @@ func (r *rig) start(head *snapshots.Root) *rig {
 func (r *rig) clone(root *snapshots.Root) *rig {
 	r.t.Helper()
 	c := &rig{t: r.t, ctx: r.ctx, store: r.store, fs: r.fs, root: r.root, quota: r.quota, size: root.State.Size, tune: r.tune}
+	if !r.keys.IsZero() {
+		c.keys = keys.New(r.keys)
+	}
 	return c.start(root)
 }
 
@@ -109,6 +114,10 @@ func (r *rig) open() {
 func (r *rig) tryOpen() error {
 	r.t.Helper()
 	cfg := delta.Config{Dir: r.dir, FS: r.fs, SegmentSize: 1 << 20, Quota: cmp.Or(r.quota, 64<<20), AllowAnyFS: true}
+	if !r.keys.IsZero() {
+		secret := r.keys.Secret()
+		cfg.Key = &secret
+	}
 	id := delta.Identity{Volume: r.id, Epoch: r.epoch}
 	journal, err := delta.Open(cfg, id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -117,7 +126,7 @@ func (r *rig) tryOpen() error {
 	r.must(err)
 	told := r.recorded
 	config := Config{
-		Journal: journal, Store: r.store, Container: r.container, Head: r.head, RPO: time.Hour,
+		Journal: journal, Store: r.store, Container: r.container, Head: r.head, Keys: r.keys, RPO: time.Hour,
 		Missing: 50 * time.Millisecond, pause: backoff{first: time.Millisecond, most: 20 * time.Millisecond},
 		OnPublished: func(_ context.Context, p Published) error { told.Store(p.Root); return nil },
 	}

@@ -44,7 +44,7 @@ func (u *upload) rewrite(ctx context.Context, w work) error {
 	}
 	ref := snapshots.ChunkRef{Origin: u.origin, Gen: u.layer.Gen()}
 	at := ref.Location(w.chunk)
-	body, err := chunks.EncodeChunk(at, data, chunks.Options{})
+	body, err := chunks.EncodeChunk(at, data, chunks.Options{Key: u.config.key})
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (u *upload) pack(ctx context.Context, batch []work) error {
 	for _, list := range chunks.SplitPacks(all) {
 		ref := snapshots.PackRef{Origin: u.origin, Gen: u.layer.Gen(), N: u.packs.Add(1) - 1}
 		at := ref.Location()
-		body, err := chunks.EncodePack(at, list, chunks.Options{})
+		body, err := chunks.EncodePack(at, list, chunks.Options{Key: u.config.key})
 		if err != nil {
 			return err
 		}

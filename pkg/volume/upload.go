@@ -43,7 +43,7 @@ func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.
 	}
 	state := layer.State()
 	change := snapshots.Change{
-		Origin: u.origin, Gen: layer.Gen(), Parent: u.base.parent(), Snapshot: layer.Snapshot(), Entries: u.entries,
+		Origin: u.origin, Gen: layer.Gen(), Key: u.config.key.ID, Parent: u.base.parent(), Snapshot: layer.Snapshot(), Entries: u.entries,
 		State: snapshots.State{
 			Size: state.Size, Mark: snapshots.Mark(state.Formatted), Clean: layer.Clean(),
 			Sealed: layer.Sealed().Truncate(time.Millisecond),

@@ -111,7 +111,7 @@ func (r *reading) disk(name string, root *snapshots.Root, want sums) {
 }
 
 func (r *reading) sums(ctx context.Context, root *snapshots.Root) (sums, error) {
-	version, all := image.NewVersion(r.world.store, root, 0), sums{}
+	version, all := image.NewVersion(r.world.store, root, 0, nil), sums{}
 	buffers := make(chan []byte, 6)
 	for range cap(buffers) {
 		buffers <- nil // made when first used
