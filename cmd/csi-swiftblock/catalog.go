@@ -13,6 +13,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -35,6 +36,7 @@ func (f *catalogFlags) add(c *cobra.Command) {
 type session struct {
 	records  authority.Authority
 	accounts *accounts.Accounts
+	keys     keys.Vault
 	catalog  *catalog.Catalog
 	store    swift.Store                        // every container, in its account; not for who needs the records only
 	givenUp  authority.Table[authority.GivenUp] // nil in Kubernetes, which knows by itself
@@ -102,7 +104,7 @@ func (f *catalogFlags) session(store swift.Store) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.accounts = accounts.New(store, vault, swift.Options{})
+	s.accounts, s.keys = accounts.New(store, vault, swift.Options{}), keys.Vault{Store: vault}
 	s.catalog = catalog.New(catalog.Config{
 		Authority: s.records, Store: store, Accounts: s.accounts,
 		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: nodes,

@@ -17,6 +17,7 @@ import (
 func checkCommand() *cobra.Command {
 	var flags catalogFlags
 	var out output
+	var key keyFlag
 	var tables, data bool
 	c := &cobra.Command{
 		Use:   "check [VOLUME|SNAPSHOT...]",
@@ -27,7 +28,8 @@ volumes and snapshots are checked.
 
 Roots and table pages are read and verified by their hashes, chunks and packs by
 their footers: one request for each object. --tables leaves out the latter, --data
-reads and verifies every byte instead. Faults end the command with an error.`,
+reads and verifies every byte instead. Faults end the command with an error. Of an
+encrypted volume only --tables can be done without the key of its class.`,
 		Example: `  csi-swiftblock check
   csi-swiftblock check --data debian-12`,
 		ValidArgsFunction: flags.complete(0, snapshotIDs, volumeIDs),
@@ -49,7 +51,7 @@ reads and verifies every byte instead. Faults end the command with an error.`,
 			}
 			reports, faults := []checkReport{}, 0
 			for _, p := range points {
-				r, err := s.check(c.Context(), p, depth)
+				r, err := s.check(c.Context(), p, depth, key)
 				if err != nil {
 					return fmt.Errorf("check %s: %w", p.text(), err)
 				}
@@ -67,6 +69,7 @@ reads and verifies every byte instead. Faults end the command with an error.`,
 	}
 	flags.add(c)
 	out.add(c)
+	key.add(c)
 	c.Flags().BoolVar(&tables, "tables", false, "verify roots and table pages only")
 	c.Flags().BoolVar(&data, "data", false, "read and verify every byte")
 	c.MarkFlagsMutuallyExclusive("tables", "data")
@@ -115,7 +118,7 @@ func (s *session) points(ctx context.Context, args []string) (list []point, err 
 }
 
 // check proves one version. An error means that the check could not go on.
-func (s *session) check(ctx context.Context, p point, depth snapshots.Depth) (checkReport, error) {
+func (s *session) check(ctx context.Context, p point, depth snapshots.Depth, key keyFlag) (checkReport, error) {
 	r := checkReport{point: p, Faults: []faultView{}}
 	root, err := s.root(ctx, p.Root)
 	if errors.Is(err, swift.ErrNotFound) || errors.Is(err, chunks.ErrDamaged) {
@@ -126,7 +129,13 @@ func (s *session) check(ctx context.Context, p point, depth snapshots.Depth) (ch
 	if root == nil || err != nil {
 		return r, err
 	}
-	done, err := snapshots.Check(ctx, s.store, root, nil, depth, func(f snapshots.Fault) {
+	var objects chunks.Keys
+	if depth != snapshots.Tables {
+		if objects, err = s.keysFor(ctx, p.volume, root, key); err != nil {
+			return r, fmt.Errorf("%w; --tables needs no key", err)
+		}
+	}
+	done, err := snapshots.Check(ctx, s.store, root, objects, depth, func(f snapshots.Fault) {
 		r.Faults = append(r.Faults, faultView{f.At.String(), f.Err.Error()})
 	})
 	r.Pages, r.Chunks, r.Packs, r.Bytes = done.Pages, done.Chunks, done.Packs, done.Bytes

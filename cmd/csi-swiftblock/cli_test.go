@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/embedded"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
@@ -36,6 +37,7 @@ type admin struct {
 	dir   string
 	stdin io.Reader
 	swift *embedded.Server
+	key   *keys.Secret // of the volumes of journals, if they are encrypted
 }
 
 func newAdmin(t *testing.T) *admin {

@@ -45,7 +45,7 @@ func controllerCommand() *cobra.Command {
 				return err
 			}
 			controller := driver.NewController(driver.ControllerConfig{
-				Catalog: s.catalog, Cluster: known, Account: store, Accounts: s.accounts, Exports: exports,
+				Catalog: s.catalog, Cluster: known, Account: store, Accounts: s.accounts, Keys: s.keys, Exports: exports,
 			})
 			admit, err := admission(s, taint)
 			if err != nil {
@@ -59,7 +59,7 @@ func controllerCommand() *cobra.Command {
 				},
 				func(ctx context.Context) error {
 					return driver.Server{Endpoint: openings, Keys: exports.Keys, Allow: driver.FromNode, Calls: watched.calls, Log: log}.
-						Serve(ctx, driver.NewOpenings(s.catalog, s.accounts).Register)
+						Serve(ctx, driver.NewOpenings(s.catalog, s.accounts, s.keys).Register)
 				},
 				func(ctx context.Context) error { return watched.serve(ctx, store) },
 				func(ctx context.Context) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/image"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
@@ -27,6 +28,7 @@ const stdio = "-"
 func imageImportCommand() *cobra.Command {
 	var flags catalogFlags
 	var out output
+	var key keyFlag
 	var config image.Config
 	var size string
 	c := &cobra.Command{
@@ -41,7 +43,8 @@ this process is killed, the same command continues: what is stored already is no
 uploaded again, as far as the image still holds it. With --keep it also does after
 Ctrl-C and every other failure.
 
-Any number of volumes can then be made from it without copying.`,
+Any number of volumes can then be made from it without copying. With
+--encryption-key it is encrypted, and so is what is made from it.`,
 		Example: `  csi-swiftblock image import --name debian-12 debian-12-genericcloud-amd64.qcow2
   zcat disk.raw.gz | csi-swiftblock image import --name disk --size 10Gi -
   csi-swiftblock volume create web-1 --from debian-12`,
@@ -61,9 +64,17 @@ Any number of volumes can then be made from it without copying.`,
 			if err != nil {
 				return err
 			}
+			var parameters map[string]string
+			if key.path != "" {
+				parameters = map[string]string{"encryption": "aes-256-gcm"}
+			}
+			ring, err := s.take(key, parameters)
+			if err != nil {
+				return err
+			}
 			var end func(ok bool)
 			config.Progress, end = progressBar(c.ErrOrStderr(), printable(config.Name))
-			config.Store, config.Volumes = s.store, importing{s.catalog}
+			config.Store, config.Volumes = s.store, importing{s, parameters, ring}
 			began := time.Now()
 			result, err := image.Import(c.Context(), config)
 			end(err == nil)
@@ -76,6 +87,7 @@ Any number of volumes can then be made from it without copying.`,
 	}
 	flags.add(c)
 	out.add(c)
+	key.add(c)
 	c.Flags().StringVar(&config.Name, "name", "", "name of the volume")
 	c.Flags().StringVar(&size, "size", "", "size of the volume, such as 20Gi; default: the image's")
 	c.Flags().IntVar(&config.Parallel, "parallel", 0, "how many chunks of 8 MiB are stored at one time (default 4)")
@@ -202,20 +214,28 @@ func importNames(ctx context.Context, s *session, add func(id, name string)) {
 }
 
 // importing lets the catalog keep the records of an import.
-type importing struct{ catalog *catalog.Catalog }
+type importing struct {
+	*session
+	parameters map[string]string
+	keys       keys.Ring
+}
 
 // Begin holds an import to its size, in the catalog's unit: of an interrupted one
 // of another size it could not use the volume.
 func (i importing) Begin(ctx context.Context, name string, size int64) (image.Target, error) {
 	const unit = 4096
-	t, err := i.catalog.BeginImport(ctx, catalog.VolumeSpec{Name: name, Required: size, Limit: (size + unit - 1) / unit * unit})
+	t, err := i.catalog.BeginImport(ctx, catalog.VolumeSpec{Name: name, Required: size, Limit: (size + unit - 1) / unit * unit, Parameters: i.parameters, Keys: i.keys})
 	switch {
 	case errors.Is(err, catalog.ErrBusy), errors.Is(err, catalog.ErrRolledBack):
 		return image.Target{}, err // it is not ours to abort
 	case errors.Is(err, catalog.ErrConflict):
 		t, err = catalog.Import{}, fmt.Errorf("%w; an import that was interrupted is removed by `csi-swiftblock image abort NAME`", err)
 	}
-	return image.Target{Volume: t.Volume, Container: t.Container, Size: t.Size, Epoch: t.Epoch}, err
+	target := image.Target{Volume: t.Volume, Container: t.Container, Size: t.Size, Epoch: t.Epoch}
+	if err == nil {
+		target.Key, err = i.importKey(t.Volume, t.Keys)
+	}
+	return target, err
 }
 
 func (i importing) Complete(ctx context.Context, t image.Target, root snapshots.Ref) error {

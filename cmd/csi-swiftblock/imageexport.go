@@ -14,6 +14,7 @@ func imageExportCommand() *cobra.Command {
 	var flags catalogFlags
 	var out output
 	var x image.Export
+	var key keyFlag
 	var force bool
 	c := &cobra.Command{
 		Use:   "export VOLUME|SNAPSHOT [FILE|-]",
@@ -49,12 +50,17 @@ failure or Ctrl-C nothing is left.`,
 			if p.OpenOn != "" {
 				fmt.Fprintf(c.ErrOrStderr(), "volume %s is in use on node %s: what follows is what was recorded last; a snapshot would hold everything\n", p.ID, printable(p.OpenOn))
 			}
-			x.Content = image.NewVersion(s.store, root, p.Size, nil)
+			objects, err := s.keysFor(c.Context(), p.volume, root, key)
+			if err != nil {
+				return err
+			}
+			x.Content = image.NewVersion(s.store, root, p.Size, objects)
 			return export(c, x, p, path, force, out)
 		},
 	}
 	flags.add(c)
 	out.add(c)
+	key.add(c)
 	c.Flags().IntVar(&x.Parallel, "parallel", 0, "how many chunks of 8 MiB are read at one time (default 4)")
 	c.Flags().BoolVar(&force, "force", false, "replace a file that exists, or overwrite a block device")
 	return c

@@ -20,7 +20,7 @@ func (a *admin) leaveJournal(volume ident.Volume, epoch ident.Epoch, prefix stri
 		a.Fatal(err)
 	}
 	j, err := delta.Create(delta.Config{
-		Dir: filepath.Join(folder, prefix+epoch.String()), SegmentSize: 1 << 20, Quota: 16 << 20, Prewrite: -1, AllowAnyFS: true,
+		Dir: filepath.Join(folder, prefix+epoch.String()), SegmentSize: 1 << 20, Quota: 16 << 20, Prewrite: -1, AllowAnyFS: true, Key: a.key,
 	}, delta.Identity{Volume: volume, Epoch: epoch}, delta.State{Size: size})
 	if err == nil {
 		err = j.Write(a.Context(), off, data, false)

@@ -12,6 +12,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/image"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
@@ -20,6 +21,8 @@ func journalExportCommand() *cobra.Command {
 	var flags catalogFlags
 	var state stateFlag
 	var out output
+	var key keyFlag
+	var runDir string
 	var only, force bool
 	c := &cobra.Command{
 		Use:   "export JOURNAL FILE",
@@ -45,7 +48,17 @@ holds are listed with --json.`,
 			}
 			// Without a run directory: what this boot knows of the journal, if
 			// anything, was said when it was lost.
-			j, err := delta.Open(delta.Config{Dir: found.Dir, AllowAnyFS: true}, delta.Identity{Volume: found.Volume, Epoch: found.Epoch})
+			config, id := delta.Config{Dir: found.Dir, AllowAnyFS: true}, delta.Identity{Volume: found.Volume, Epoch: found.Epoch}
+			j, err := delta.Open(config, id)
+			var set keys.Set
+			if errors.Is(err, delta.ErrNoKey) {
+				if set, err = flags.keysOnNode(c.Context(), found.Volume, runDir, key); err != nil {
+					return err
+				}
+				secret := set.Secret()
+				config.Key = &secret
+				j, err = delta.Open(config, id)
+			}
 			if err != nil {
 				return err
 			}
@@ -60,7 +73,13 @@ holds are listed with --json.`,
 				if root, err = s.continued(c.Context(), j); err != nil {
 					return fmt.Errorf("the version that journal %s continued: %w; --only leaves it out", args[0], err)
 				}
-				base = image.NewVersion(s.store, root, 0, nil)
+				var objects chunks.Keys
+				if root != nil {
+					if objects, err = root.Keys(set.Secrets); err != nil {
+						return err
+					}
+				}
+				base = image.NewVersion(s.store, root, 0, objects)
 			}
 			return salvage(c, found, j, base, root, args[1], force, out)
 		},
@@ -68,6 +87,8 @@ holds are listed with --json.`,
 	flags.add(c)
 	state.add(c)
 	out.add(c)
+	key.add(c)
+	c.Flags().StringVar(&runDir, "run", "/run/csi-swiftblock", "directory of the export process that survives it and not the reboot: it has the keys of encrypted volumes")
 	c.Flags().BoolVar(&only, "only", false, "write only what the journal itself holds")
 	c.Flags().BoolVar(&force, "force", false, "replace a file that exists, or overwrite a block device")
 	return c

@@ -120,6 +120,8 @@ type point struct {
 	Root *authority.Root `json:"root,omitempty"` // nil: blank
 	// OpenOn is the node that holds newer data of the volume than Root.
 	OpenOn string `json:"openOn,omitempty"`
+
+	volume ident.Volume // that it is, or is a snapshot of
 }
 
 // point finds a snapshot or a volume by id or name.
@@ -144,11 +146,11 @@ func (s *session) point(ctx context.Context, arg string) (point, error) {
 }
 
 func pointOfSnapshot(s authority.Snapshot) point {
-	return point{Kind: "snapshot", ID: string(s.ID), Name: s.Name, Size: s.Size, Root: s.Root}
+	return point{Kind: "snapshot", ID: string(s.ID), Name: s.Name, Size: s.Size, Root: s.Root, volume: s.Source}
 }
 
 func pointOfVolume(v authority.Volume) point {
-	p := point{Kind: "volume", ID: string(v.ID), Name: v.Name, Size: v.Size, Root: v.Head}
+	p := point{Kind: "volume", ID: string(v.ID), Name: v.Name, Size: v.Size, Root: v.Head, volume: v.ID}
 	if v.Opening.Open {
 		p.OpenOn = v.Opening.Node
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/attach"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/embedded"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
@@ -102,13 +105,13 @@ func (p *processes) seen(secrets ...string) (places []string) {
 }
 
 // Neither logs nor arguments show the keys of Swift, of the process or of a class,
-// or a CHAP secret, whether calls succeed or fail.
+// those that volumes are encrypted with, or a CHAP secret, whether calls succeed or fail.
 func TestNothingSecretIsSeen(t *testing.T) {
 	p := &processes{newAdmin(t), map[string]int{}}
 	_, theirs := swifttest.NewServer(t, embedded.Options{NoSync: true})
 	const wrongKey = "the-key-of-last-year"
 	class := func(key string) map[string]string {
-		return map[string]string{"ST_AUTH": theirs.URL, "ST_USER": theirs.User(), "ST_KEY": key}
+		return map[string]string{"ST_AUTH": theirs.URL, "ST_USER": theirs.User(), "ST_KEY": key, keys.Field: oneKey}
 	}
 
 	p.start("controller", "--csi", p.endpoint("controller"), "--openings", p.endpoint("openings"), "--authority", p.path("authority"))
@@ -125,7 +128,7 @@ func TestNothingSecretIsSeen(t *testing.T) {
 	}
 	create := &csi.CreateVolumeRequest{
 		Name: "v", CapacityRange: &csi.CapacityRange{RequiredBytes: 64 << 20}, VolumeCapabilities: []*csi.VolumeCapability{block},
-		Parameters: map[string]string{"journalSize": "512Mi"}, Secrets: class(wrongKey),
+		Parameters: map[string]string{"journalSize": "512Mi", "encryption": "aes-256-gcm"}, Secrets: class(wrongKey),
 	}
 	if _, err := controller.CreateVolume(t.Context(), create); err == nil || strings.Contains(err.Error(), wrongKey) {
 		t.Errorf("with a wrong key: %v", err)
@@ -140,7 +143,11 @@ func TestNothingSecretIsSeen(t *testing.T) {
 	if _, err := controller.ControllerPublishVolume(t.Context(), publish); err != nil {
 		t.Fatal(err)
 	}
-	attached, err := exports.Attach(t.Context(), &wire.AttachRequest{Volume: id, Secrets: create.Secrets})
+	ring, credentials, err := keys.Split(create.Secrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached, err := exports.Attach(t.Context(), &wire.AttachRequest{Volume: id, Secrets: credentials, ClassKeys: ring.Names()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +158,13 @@ func TestNothingSecretIsSeen(t *testing.T) {
 			t.Errorf("stage: %v", err)
 		}
 	}
-	if seen := p.seen(p.swift.Key(), theirs.Key(), wrongKey, attached.GetChapSecret()); len(seen) > 0 {
+	set, err := attach.KeysOf(p.path("run"), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	volumeKey := set.Secret()
+	classKey := strings.TrimSpace(oneKey)
+	if seen := p.seen(p.swift.Key(), theirs.Key(), wrongKey, attached.GetChapSecret(), classKey, hex.EncodeToString(volumeKey[:]), string(volumeKey[:])); len(seen) > 0 {
 		t.Errorf("a secret is in %q", seen)
 	}
 }

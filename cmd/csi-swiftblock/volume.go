@@ -25,6 +25,7 @@ func volumeCommand() *cobra.Command {
 func volumeCreateCommand() *cobra.Command {
 	var flags catalogFlags
 	var out output
+	var key keyFlag
 	var size, from string
 	var parameters map[string]string
 	c := &cobra.Command{
@@ -36,7 +37,8 @@ No data is copied, whatever the size. The same command again finds the volume
 that the first one made. After a failure or Ctrl-C nothing of it is left.`,
 		Example: `  csi-swiftblock volume create scratch --size 100Gi
   csi-swiftblock volume create web-1 --from debian-12
-  csi-swiftblock volume create db-copy --from nightly --parameter rpo=10s`,
+  csi-swiftblock volume create db-copy --from nightly --parameter rpo=10s
+  csi-swiftblock volume create vault --size 10Gi --parameter encryption=aes-256-gcm --encryption-key class.key`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -65,6 +67,9 @@ that the first one made. After a failure or Ctrl-C nothing of it is left.`,
 				}
 				spec.Source = p.origin()
 			}
+			if spec.Keys, err = s.take(key, parameters); err != nil {
+				return err
+			}
 			v, err := s.createVolume(c.Context(), spec)
 			if err != nil {
 				return err
@@ -76,6 +81,7 @@ that the first one made. After a failure or Ctrl-C nothing of it is left.`,
 	}
 	flags.add(c)
 	out.add(c)
+	key.add(c)
 	c.Flags().StringVar(&size, "size", "", "size of the volume, such as 100Gi; default: the source's")
 	c.Flags().StringVar(&from, "from", "", "snapshot or volume to start from, by id or name")
 	c.Flags().StringToStringVar(&parameters, "parameter", nil, "parameters as in a StorageClass, such as rpo=10s")

@@ -22,7 +22,10 @@ func (e *export) confirm(ctx context.Context, r *record) (*wire.Opening, error) 
 	if err != nil {
 		return nil, err
 	}
-	return opening, e.keep(opening.Account, opening.Secrets)
+	if err := e.keep(opening.Account, opening.Secrets); err != nil {
+		return nil, err
+	}
+	return opening, e.keepKeys(opening)
 }
 
 // keep takes in secrets of a volume's account.

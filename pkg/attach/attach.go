@@ -32,6 +32,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
@@ -70,6 +71,7 @@ type Config struct {
 	AllowAnyFS bool
 
 	accounts *accounts.Accounts
+	keys     keys.Store // of volumes, by id
 	metrics  *metrics
 	ballast  *ballast.File
 }
@@ -115,6 +117,7 @@ func New(config Config) (*Exports, error) {
 	// disk finds none.
 	vault := accounts.Directory(filepath.Join(config.RunDir, "accounts"))
 	config.metrics = newMetrics()
+	config.keys = keysIn(config.RunDir)
 	config.accounts = accounts.New(config.Store, vault, swift.Options{})
 	if config.Boot == "" {
 		boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

@@ -21,7 +21,7 @@ func TestDowngradeIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := bytes.Replace(ours, []byte(`"format": 1`), []byte(`"format": 2`), 1)
+	newer := bytes.Replace(ours, []byte(`"format": 1`), []byte(`"format": 3`), 1)
 	if bytes.Equal(ours, newer) {
 		t.Fatalf("no format in %s", ours)
 	}
@@ -29,7 +29,7 @@ func TestDowngradeIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = n.begin()
-	if err == nil || !strings.Contains(err.Error(), "format 2, this release knows 1: use the release that wrote it") || !strings.Contains(err.Error(), string(n.id)) {
+	if err == nil || !strings.Contains(err.Error(), "format 3, this release knows 1 and 2: use the release that wrote it") || !strings.Contains(err.Error(), string(n.id)) {
 		t.Errorf("an older release: %v", err)
 	}
 	if err := n.exports.Close(); err != nil {

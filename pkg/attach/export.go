@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
@@ -86,6 +88,9 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 	if err := e.keep(opening.Account, q.Secrets); err != nil {
 		return nil, err
 	}
+	if err := checkClass(opening, q.ClassKeys); err != nil {
+		return nil, err
+	}
 	if r.Reader && r.Stage == open {
 		if same, err := e.reads(opening.Head); err != nil {
 			return nil, err
@@ -151,9 +156,19 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 	r.Parameters = opening.Parameters
 	r.CHAPUser, r.CHAPSecret = string(e.id), randomHex(16)
 	parameters, err := class.Parse(r.Parameters)
+	if err == nil && parameters.Encrypted != (opening.Key != 0) {
+		err = fmt.Errorf("the volume's encryption is %v, and the controller sent %d keys", parameters.Encrypted, len(opening.Keys))
+	}
 	if err == nil {
 		err = e.reserve(parameters.JournalSize)
 	}
+	if err != nil {
+		return err
+	}
+	if parameters.Encrypted {
+		r.Format = encryptedFormat
+	}
+	set, err := e.keys(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -179,7 +194,7 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 			return err
 		}
 	}
-	j, err := delta.Create(e.journalConfig(r, parameters), delta.Identity{Volume: e.id, Epoch: r.Epoch}, volume.InitialState(root, r.Size))
+	j, err := delta.Create(e.journalConfig(r, parameters, set), delta.Identity{Volume: e.id, Epoch: r.Epoch}, volume.InitialState(root, r.Size))
 	switch {
 	case err == nil:
 		err = j.Close()
@@ -268,7 +283,11 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 	if err != nil {
 		return nil, err
 	}
-	j, err := delta.Open(e.journalConfig(r, parameters), delta.Identity{Volume: e.id, Epoch: r.Epoch})
+	set, err := e.keys(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	j, err := delta.Open(e.journalConfig(r, parameters, set), delta.Identity{Volume: e.id, Epoch: r.Epoch})
 	if err != nil {
 		return nil, err
 	}
@@ -278,6 +297,7 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 		Store:        throttled{store, e.limits.uploads, e.config.metrics.uploaded.WithLabelValues(string(e.id))},
 		Container:    r.Container,
 		Head:         root,
+		Keys:         set,
 		Size:         r.Size,
 		Cache:        e.config.Cache,
 		Traffic:      e.config.Traffic,
@@ -294,8 +314,14 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 	return v, nil
 }
 
-func (e *export) journalConfig(r *record, p class.Parameters) delta.Config {
+func (e *export) journalConfig(r *record, p class.Parameters, set keys.Set) delta.Config {
+	var key *keys.Secret
+	if !set.IsZero() {
+		secret := set.Secret()
+		key = &secret
+	}
 	return delta.Config{
+		Key:        key,
 		Dir:        e.folder.journal(r),
 		Quota:      p.JournalSize,
 		RunDir:     e.config.RunDir,

@@ -16,8 +16,11 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
 )
 
-// recordFormat is the version of the record file; a higher one is refused.
-const recordFormat = 1
+// The versions of the record file; a higher one is refused.
+const (
+	recordFormat    = 1
+	encryptedFormat = 2 // of an encrypted volume
+)
 
 // errNewer says that a newer release was here.
 var errNewer = errors.New("use the release that wrote it")
@@ -62,6 +65,9 @@ type record struct {
 	// Revoke: it is closed under an initiator that may still be logged in.
 	Revoke bool `json:"revoke,omitempty"`
 }
+
+// encrypted tells whether the volume is; known once its epoch is confirmed.
+func (r *record) encrypted() bool { return r.Format == encryptedFormat }
 
 // iqn is the target's name. It contains the epoch, or what tells a reader's attach
 // from all others, so a session of an older one can never be mistaken for ours
@@ -113,8 +119,8 @@ func (f folder) load() (*record, error) {
 	if err := json.Unmarshal(body, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.recordPath(), err)
 	}
-	if r.Format != recordFormat {
-		return nil, fmt.Errorf("%s: format %d, this release knows %d: %w", f.recordPath(), r.Format, recordFormat, errNewer)
+	if r.Format != recordFormat && r.Format != encryptedFormat {
+		return nil, fmt.Errorf("%s: format %d, this release knows %d and %d: %w", f.recordPath(), r.Format, recordFormat, encryptedFormat, errNewer)
 	}
 	return &r, nil
 }

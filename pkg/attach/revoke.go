@@ -47,7 +47,7 @@ func (e *export) offerNothing(r *record) error {
 func (e *export) end(r *record) error {
 	e.record = nil
 	if !r.Revoke || r.Epoch.IsZero() {
-		return e.folder.forget(r)
+		return errors.Join(e.folder.forget(r), e.forgetKeys())
 	}
 	r.Stage = revoked
 	if err := e.folder.save(r); err != nil {

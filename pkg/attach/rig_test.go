@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
@@ -217,6 +218,7 @@ type controller struct {
 	account string // of the volume, with its secrets
 	secrets map[string]string
 	readers int // how often one asked
+	keys    keys.Set
 }
 
 func (c *controller) set(there bool) {
@@ -265,6 +267,10 @@ func (c *controller) Confirm(_ context.Context, q *wire.ConfirmRequest, _ ...grp
 	answer := &wire.Opening{
 		Container: container, Head: c.head, Size: volumeSize, Account: c.account, Secrets: c.secrets,
 		Parameters: map[string]string{"journalSize": "512Mi", "rpo": cmp.Or(c.rpo, "1h")},
+	}
+	if !c.keys.IsZero() {
+		answer.Parameters["encryption"] = "aes-256-gcm"
+		answer.Keys, answer.Key, answer.WrappedBy = c.keys.Bytes(), c.keys.Own, "class"
 	}
 	if q.Reader {
 		c.readers++

@@ -9,8 +9,32 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
-// recordFormat is the format that this release writes and reads.
-const recordFormat = 1
+// The formats of records that this release writes and reads.
+const (
+	recordFormat    = 1
+	encryptedFormat = 2 // of a volume with keys
+)
+
+// FormatOf returns the format of a record. A release that knows nothing of keys does
+// not know the format of a record that has some.
+func FormatOf(record any) int {
+	if v, ok := record.(Volume); ok && v.Keys != nil {
+		return encryptedFormat
+	}
+	return recordFormat
+}
+
+// CheckFormat refuses a record of another format than it says, as it was decoded or,
+// with nil, before that.
+func CheckFormat(format int, record any) error {
+	switch {
+	case format != recordFormat && format != encryptedFormat:
+		return fmt.Errorf("%w: format %d, this release reads %d and %d", ErrDamaged, format, recordFormat, encryptedFormat)
+	case record != nil && format != FormatOf(record):
+		return fmt.Errorf("%w: format %d, and what it holds is of format %d", ErrDamaged, format, FormatOf(record))
+	}
+	return nil
+}
 
 // envelope is a record as it is stored, on one line:
 //
@@ -44,7 +68,7 @@ func encodeRecord[T any](table, key string, version Version, v T) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	e := envelope{Format: recordFormat, Table: table, Key: key, Version: version, Record: record}
+	e := envelope{Format: FormatOf(v), Table: table, Key: key, Version: version, Record: record}
 	e.Sum = e.sum()
 	data, err := json.Marshal(&e)
 	return append(data, '\n'), err
@@ -55,9 +79,10 @@ func decodeRecord[T any](table, key string, data []byte, v *T) (Version, error) 
 	if err := UnmarshalStrict(data, &e); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
+	if err := CheckFormat(e.Format, nil); err != nil {
+		return "", err
+	}
 	switch {
-	case e.Format != recordFormat:
-		return "", fmt.Errorf("%w: format %d, this release reads %d", ErrDamaged, e.Format, recordFormat)
 	case e.Table != table || e.Key != key:
 		return "", fmt.Errorf("%w: it is that of %.20s/%.200s", ErrDamaged, e.Table, e.Key)
 	case e.Sum != e.sum():
@@ -66,7 +91,7 @@ func decodeRecord[T any](table, key string, data []byte, v *T) (Version, error) 
 	if err := UnmarshalStrict(e.Record, v); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	return e.Version, nil
+	return e.Version, CheckFormat(e.Format, *v)
 }
 
 // UnmarshalStrict is [json.Unmarshal] that refuses unknown fields and trailing bytes.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 // Volume is what the authority knows of a volume. Its key is its ID.
@@ -22,9 +23,13 @@ type Volume struct {
 	// Mutable are the parameters of its VolumeAttributesClass; they come before
 	// those of the same names in Parameters.
 	Mutable map[string]string `json:"mutable,omitempty"`
-	Created time.Time         `json:"created"`
-	State   State             `json:"state"`
-	Deleted time.Time         `json:"deleted,omitzero"` // the tombstone's date
+	// Keys are those of an encrypted volume, wrapped by the key of its class; nil: it
+	// is not encrypted. They are there from the first record on, and never change: what
+	// is encrypted with keys that were drawn twice is lost.
+	Keys    *keys.Wrapped `json:"keys,omitempty"`
+	Created time.Time     `json:"created"`
+	State   State         `json:"state"`
+	Deleted time.Time     `json:"deleted,omitzero"` // the tombstone's date
 	// Descriptor is the number n of the newest object volume.<n>: it says whose the
 	// container is. A higher one in Swift was written by who recovered another
 	// authority.

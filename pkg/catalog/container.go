@@ -10,6 +10,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
@@ -20,7 +21,7 @@ import (
 // and goes first when the volume is erased. What it says follows from the record,
 // and is all of the record that no other object tells.
 type descriptor struct {
-	Format     int               `json:"format"` // 1
+	Format     int               `json:"format"` // 1; 2: with keys
 	Volume     ident.Volume      `json:"volume"`
 	Name       string            `json:"name"`    // the CSI name
 	Cluster    string            `json:"cluster"` // that owns the container
@@ -31,6 +32,7 @@ type descriptor struct {
 	Mutable    map[string]string `json:"mutable,omitempty"`
 	Created    time.Time         `json:"created"`
 	Origin     *authority.Origin `json:"origin,omitempty"`
+	Keys       *keys.Wrapped     `json:"keys,omitempty"`
 }
 
 const (
@@ -43,9 +45,9 @@ const (
 // describe puts a volume's descriptor: the same bytes each time.
 func (c *Catalog) describe(ctx context.Context, v authority.Volume) error {
 	body, err := json.Marshal(descriptor{
-		Format: jsonFormat, Volume: v.ID, Name: v.Name, Cluster: c.config.Cluster,
+		Format: authority.FormatOf(v), Volume: v.ID, Name: v.Name, Cluster: c.config.Cluster,
 		Size: v.Size, ChunkSize: chunks.Size, BlockSize: sizeUnit,
-		Parameters: v.Parameters, Mutable: v.Mutable, Created: v.Created, Origin: v.Origin,
+		Parameters: v.Parameters, Mutable: v.Mutable, Created: v.Created, Origin: v.Origin, Keys: v.Keys,
 	})
 	if err != nil {
 		return err
@@ -74,10 +76,12 @@ func (c *Catalog) described(ctx context.Context, id ident.Volume, n uint64) (des
 // decodeDescriptor reads what describe has written for a volume.
 func decodeDescriptor(body []byte, id ident.Volume) (descriptor, error) {
 	var d descriptor
-	if err := decodeJSON(body, &d); err != nil {
+	if err := decodeJSON(body, &d, jsonFormat, keysFormat); err != nil {
 		return descriptor{}, err
 	}
 	switch {
+	case (d.Format == keysFormat) != (d.Keys != nil):
+		return descriptor{}, fmt.Errorf("format %d, with keys: %v", d.Format, d.Keys != nil)
 	case d.Volume != id:
 		return descriptor{}, fmt.Errorf("it is that of volume %.80q", d.Volume)
 	case d.Size < 0 || d.Size > snapshots.MaxSize:

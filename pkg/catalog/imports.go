@@ -8,6 +8,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 // Import is a volume that is being filled. The importer writes objects of the
@@ -17,6 +18,7 @@ type Import struct {
 	Container string
 	Size      int64 // bytes
 	Epoch     ident.Epoch
+	Keys      *keys.Wrapped // nil: not encrypted
 }
 
 // importer is the node of an import's epoch.
@@ -43,7 +45,7 @@ func (c *Catalog) beginImport(ctx context.Context, spec VolumeSpec) (Import, err
 	if err != nil {
 		return Import{}, err
 	}
-	begun := Import{Volume: v.ID, Container: v.Container, Size: v.Size}
+	begun := Import{Volume: v.ID, Container: v.Container, Size: v.Size, Keys: v.Keys}
 	if err := c.store.CreateContainer(ctx, v.Container); err != nil {
 		return begun, err
 	}

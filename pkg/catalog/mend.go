@@ -65,7 +65,7 @@ func (r *recovery) mend(ctx context.Context, v *recovered) error {
 	if !known {
 		have = authority.Volume{ID: v.Volume, Container: container, Mutable: d.Mutable}
 	}
-	have.Name, have.Parameters, have.Created, have.Origin = d.Name, d.Parameters, d.Created, d.Origin
+	have.Name, have.Parameters, have.Created, have.Origin, have.Keys = d.Name, d.Parameters, d.Created, d.Origin, d.Keys
 	have.Size, have.Descriptor = max(have.Size, d.Size), n+1
 	dead, err := r.buried(ctx, container)
 	switch {

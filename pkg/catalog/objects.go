@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
@@ -44,20 +45,23 @@ func (c *Catalog) putOnce(ctx context.Context, container, name string, body []by
 	return err
 }
 
-// jsonFormat is the format of descriptors and names of snapshots.
-const jsonFormat = 1
+// The formats of descriptors and names of snapshots.
+const (
+	jsonFormat = 1
+	keysFormat = 2 // of a descriptor with keys
+)
 
-// decodeJSON reads an object of jsonFormat. A field that this release does not know
+// decodeJSON reads an object of one of some formats. A field that this release does not know
 // is an unknown format as well: what it says would be lost.
-func decodeJSON(body []byte, v any) error {
+func decodeJSON(body []byte, v any, formats ...int) error {
 	var header struct {
 		Format int `json:"format"`
 	}
 	if err := json.Unmarshal(body, &header); err != nil {
 		return err
 	}
-	if header.Format != jsonFormat {
-		return fmt.Errorf("format %d, this release reads %d", header.Format, jsonFormat)
+	if !slices.Contains(formats, header.Format) {
+		return fmt.Errorf("format %d, this release reads %d", header.Format, formats)
 	}
 	return authority.UnmarshalStrict(body, v)
 }

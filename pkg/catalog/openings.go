@@ -11,6 +11,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -32,7 +33,8 @@ type Opening struct {
 	Head       *authority.Root // nil: blank
 	Size       int64           // bytes
 	Parameters map[string]string
-	Account    string // that Container and what its root names are in
+	Account    string        // that Container and what its root names are in
+	Keys       *keys.Wrapped // nil: not encrypted
 }
 
 // Confirm gives the epoch of a journal (R5): the same for the same journal, a
@@ -90,7 +92,7 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	if _, err := c.checkOwner(ctx, v); err != nil {
 		return Opening{}, err
 	}
-	return Opening{Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size, Parameters: Parameters(v), Account: v.Account}, nil
+	return Opening{Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size, Parameters: Parameters(v), Account: v.Account, Keys: v.Keys}, nil
 }
 
 // boundTo reports as ErrInUse that a volume is not published to a node to be

@@ -8,6 +8,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
@@ -53,6 +54,43 @@ func (c *Catalog) newOrigin(ctx context.Context, spec VolumeSpec) (*authority.Or
 		err = fmt.Errorf("%w: the source is in another Swift account", ErrInvalid)
 	}
 	return &o, max(v.Size, s.Size), err
+}
+
+// newKeys draws the keys of an encrypted volume, and adds those of its source: what
+// it starts from is encrypted with them. Who asks has to have the source's. A volume
+// is encrypted as its source is: else what one of them hides would be plain in the
+// other. nil: it is not encrypted.
+func (c *Catalog) newKeys(ctx context.Context, spec VolumeSpec, id ident.Volume) (*keys.Wrapped, error) {
+	var source keys.Set
+	if spec.Source != nil {
+		v, err := c.sourceVolume(ctx, *spec.Source)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case v.Keys != nil && len(spec.Keys) == 0:
+			return nil, fmt.Errorf("%w: the source is encrypted, so what is made from it has to be", ErrInvalid)
+		case v.Keys == nil && len(spec.Keys) > 0:
+			return nil, fmt.Errorf("%w: the source is not encrypted, so what is made from it cannot be: its data would stay as it is", ErrInvalid)
+		}
+		if source, err = spec.Keys.Unwrap(string(v.ID), v.Keys); err != nil {
+			return nil, fmt.Errorf("%w: the keys of the source %s: %w", ErrInvalid, v.ID, err)
+		}
+	}
+	if len(spec.Keys) == 0 {
+		return nil, nil
+	}
+	return spec.Keys[0].Wrap(string(id), keys.New(source)), nil
+}
+
+// sourceVolume is the record of the volume that a source is, or is a snapshot of. That
+// one may be deleted: its record stays as long as the snapshot.
+func (c *Catalog) sourceVolume(ctx context.Context, o authority.Origin) (authority.Volume, error) {
+	v, s, err := c.origin(ctx, o)
+	if err == nil && o.Snapshot != "" {
+		v, _, err = c.volumes.Get(ctx, string(s.Source))
+	}
+	return v, absent(err)
 }
 
 // inherit gives a volume that is being created its origin's root: it pins the

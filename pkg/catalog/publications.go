@@ -114,5 +114,5 @@ func reading(v authority.Volume, node string) *Opening {
 	if i < 0 {
 		return nil
 	}
-	return &Opening{Container: v.Container, Head: v.Readers[i].Root, Size: v.Size, Parameters: Parameters(v), Account: v.Account}
+	return &Opening{Container: v.Container, Head: v.Readers[i].Root, Size: v.Size, Parameters: Parameters(v), Account: v.Account, Keys: v.Keys}
 }

@@ -117,7 +117,7 @@ func (c *Catalog) title(ctx context.Context, s authority.Snapshot) error {
 // decodeTitle reads what title has written for a snapshot.
 func decodeTitle(body []byte, id ident.Snapshot) (title, error) {
 	var t title
-	if err := decodeJSON(body, &t); err != nil {
+	if err := decodeJSON(body, &t, jsonFormat); err != nil {
 		return title{}, err
 	}
 	if t.Snapshot != id {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
@@ -24,6 +26,9 @@ type VolumeSpec struct {
 	Parameters map[string]string
 	Mutable    map[string]string // those of a VolumeAttributesClass
 	Account    string            // that the volume is to be in; "": that of Config.Store
+	// Keys are those of the class of an encrypted volume, the present one first; they
+	// must open the keys of the source, too. Empty: the volume is not encrypted.
+	Keys keys.Ring
 }
 
 // CreateVolume makes a volume, or finds the one that the same spec made before.
@@ -129,9 +134,13 @@ func (c *Catalog) plan(ctx context.Context, spec VolumeSpec, state authority.Sta
 			return "", authority.Volume{}, err
 		}
 		size, err := sizeFor(spec, least)
+		if err != nil {
+			return "", authority.Volume{}, err
+		}
 		id := ident.NewVolume()
+		wrapped, err := c.newKeys(ctx, spec, id)
 		return string(id), authority.Volume{
-			ID: id, Name: spec.Name, Container: c.container(id), Account: spec.Account, Size: size, Origin: origin,
+			ID: id, Name: spec.Name, Container: c.container(id), Account: spec.Account, Size: size, Origin: origin, Keys: wrapped,
 			Parameters: maps.Clone(spec.Parameters), Mutable: maps.Clone(spec.Mutable), Created: c.now(), State: state,
 			Descriptor: firstDescriptor,
 		}, err
@@ -163,6 +172,10 @@ func satisfies(v authority.Volume, spec VolumeSpec, state authority.State) error
 		return fmt.Errorf("%w: volume %s has another source", ErrConflict, v.ID)
 	case v.Account != spec.Account:
 		return fmt.Errorf("%w: volume %s is in another Swift account", ErrConflict, v.ID)
+	case (v.Keys == nil) != (len(spec.Keys) == 0):
+		return fmt.Errorf("%w: of volume %s and what is asked for, one is encrypted and the other is not", ErrConflict, v.ID)
+	case v.Keys != nil && !slices.Contains(spec.Keys.Names(), v.Keys.By):
+		return fmt.Errorf("%w: volume %s has keys that another class's key wraps", ErrConflict, v.ID)
 	case !maps.Equal(v.Parameters, spec.Parameters) || !maps.Equal(v.Mutable, spec.Mutable):
 		return fmt.Errorf("%w: volume %s has other parameters", ErrConflict, v.ID)
 	}

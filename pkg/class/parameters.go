@@ -16,6 +16,8 @@ type Parameters struct {
 	Mutable
 	// JournalSize is the quota of the delta store on the node, in bytes.
 	JournalSize int64
+	// Encrypted: all that is stored of the volume is, in Swift and in journals.
+	Encrypted bool
 	// FSType is the file system of mounted volumes.
 	FSType string
 }
@@ -53,6 +55,7 @@ const (
 const (
 	snapshotOnly = "snapshot-only"
 	unlimited    = "none"
+	encryption   = "aes-256-gcm"
 )
 
 var fsTypes = []string{"ext4", "xfs"}
@@ -95,7 +98,13 @@ var known = []parameter{
 	}},
 	only("chunkSize", "8Mi"),
 	only("compression", "zstd"),
-	only("encryption", "none"),
+	{"encryption", "none", false, func(p *Parameters, s string) error {
+		if s != "none" && s != encryption {
+			return fmt.Errorf("want none or %s", encryption)
+		}
+		p.Encrypted = s == encryption
+		return nil
+	}},
 	only("prefetch", "none"),
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 // Catalog is what the controller asks; [catalog.Catalog] says what each method
@@ -49,6 +50,7 @@ type ControllerConfig struct {
 	Cluster  Cluster
 	Account  Account
 	Accounts Accounts
+	Keys     Keys
 	Exports  Exports
 }
 
@@ -74,12 +76,15 @@ const (
 // CreateVolume makes a volume that is empty, or has a snapshot's or another
 // volume's content.
 func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
-	spec, volumeContext, err := volumeSpec(r)
+	spec, encrypted, volumeContext, err := volumeSpec(r)
 	if err != nil {
 		return nil, err
 	}
-	if spec.Account, err = c.account(r.GetSecrets()); err != nil {
+	if spec.Account, spec.Keys, err = c.secrets(r.GetSecrets()); err != nil {
 		return nil, err
+	}
+	if err := spec.Keys.Check(encrypted); err != nil {
+		return nil, invalid("secrets", "%v", err)
 	}
 	v, err := c.config.Catalog.CreateVolume(ctx, spec)
 	if err != nil {
@@ -93,47 +98,58 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	}}, nil
 }
 
-// account takes in the secrets of a request and names their Swift account.
-func (c *Controller) account(secrets map[string]string) (string, error) {
-	name, err := c.config.Accounts.Add(secrets)
-	if err != nil {
-		return "", invalid("secrets", "%v", err)
+// secrets takes in the secrets of a request: it names their Swift account, and
+// returns the keys of their class.
+func (c *Controller) secrets(secrets map[string]string) (account string, ring keys.Ring, err error) {
+	ring, rest, err := keys.Split(secrets)
+	if err == nil {
+		account, err = c.config.Accounts.Add(rest)
 	}
-	return name, nil
+	if err != nil {
+		return "", nil, invalid("secrets", "%v", err)
+	}
+	return account, ring, c.config.Keys.Add(ring)
 }
 
-// checkAccount refuses secrets of another account than the volume's; those of its
-// own replace what was known before.
-func (c *Controller) checkAccount(v authority.Volume, secrets map[string]string) error {
-	if len(secrets) == 0 {
+// checkSecrets refuses secrets of another account than the volume's, and keys of
+// another class; those of its own replace what was known before.
+func (c *Controller) checkSecrets(v authority.Volume, secrets map[string]string) error {
+	account, ring, err := c.secrets(secrets)
+	if err != nil {
+		return err
+	}
+	accountGiven := len(secrets) > len(ring)
+	switch {
+	case accountGiven && account != v.Account:
+		return invalid("secrets", "are of another Swift account than the volume")
+	case v.Keys == nil || len(ring) == 0:
 		return nil
 	}
-	name, err := c.account(secrets)
-	if err == nil && name != v.Account {
-		err = invalid("secrets", "are of another Swift account than the volume")
+	if _, err := ring.Unwrap(string(v.ID), v.Keys); err != nil {
+		return invalid("secrets", "%s is not the key that wraps the volume's keys; give the one before as %s: %v", keys.Field, keys.PreviousField, err)
 	}
-	return err
+	return nil
 }
 
 // volumeSpec takes in a request for a volume and gives it its volume context.
-func volumeSpec(r *csi.CreateVolumeRequest) (spec catalog.VolumeSpec, volumeContext map[string]string, err error) {
+func volumeSpec(r *csi.CreateVolumeRequest) (spec catalog.VolumeSpec, encrypted bool, volumeContext map[string]string, err error) {
 	if err := checkText("name", r.GetName(), maxString); err != nil {
-		return spec, nil, err
+		return spec, false, nil, err
 	}
 	uses, err := capabilities(r.GetVolumeCapabilities())
 	if err != nil {
-		return spec, nil, err
+		return spec, false, nil, err
 	}
 	if err := mutable(r.GetMutableParameters()); err != nil {
-		return spec, nil, err
+		return spec, false, nil, err
 	}
 	parameters, err := class.Parse(r.GetParameters())
 	if err != nil {
-		return spec, nil, err
+		return spec, false, nil, err
 	}
 	spec = catalog.VolumeSpec{Name: r.GetName(), Parameters: r.GetParameters(), Mutable: r.GetMutableParameters()}
 	if spec.Required, spec.Limit, err = capacity(r.GetCapacityRange()); err != nil {
-		return spec, nil, err
+		return spec, false, nil, err
 	}
 	for _, use := range uses {
 		if !use.block {
@@ -141,15 +157,15 @@ func volumeSpec(r *csi.CreateVolumeRequest) (spec catalog.VolumeSpec, volumeCont
 		}
 	}
 	if spec.Limit > 0 && spec.Limit < spec.Required {
-		return spec, nil, outOfRange("capacity_range.limit_bytes", "the file system needs %d bytes", spec.Required)
+		return spec, false, nil, outOfRange("capacity_range.limit_bytes", "the file system needs %d bytes", spec.Required)
 	}
 	if spec.Source, err = contentSource(r.GetVolumeContentSource()); err != nil {
-		return spec, nil, err
+		return spec, false, nil, err
 	}
 	if spec.Source == nil && !slices.ContainsFunc(uses, func(use access) bool { return !use.readOnly }) {
-		return spec, nil, invalid("volume_capabilities", "allow only to read, and without a volume_content_source there is nothing to be read")
+		return spec, false, nil, invalid("volume_capabilities", "allow only to read, and without a volume_content_source there is nothing to be read")
 	}
-	return spec, map[string]string{contextFSType: parameters.FSType}, err
+	return spec, parameters.Encrypted, map[string]string{contextFSType: parameters.FSType}, err
 }
 
 func contentSource(s *csi.VolumeContentSource) (*authority.Origin, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -69,6 +70,8 @@ var table = []struct {
 	{catalog.ErrInUse, codes.FailedPrecondition},
 	{catalog.ErrNotReady, codes.FailedPrecondition},
 	{catalog.ErrClosed, codes.FailedPrecondition},
+	{keys.ErrNoKey, codes.FailedPrecondition},
+	{keys.ErrWrongKey, codes.FailedPrecondition},
 	{errNotStaged, codes.FailedPrecondition},
 	{errMounted, codes.FailedPrecondition},
 	{errBlank, codes.FailedPrecondition},

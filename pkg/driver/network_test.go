@@ -20,8 +20,8 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
-// keys returns a certificate for each identity, all of one authority.
-func keys(t *testing.T, ids ...trust.Identity) map[trust.Identity]*trust.Keys {
+// certificates returns one for each identity, all of one authority.
+func certificates(t *testing.T, ids ...trust.Identity) map[trust.Identity]*trust.Keys {
 	t.Helper()
 	a, err := trust.NewAuthority(time.Hour)
 	if err != nil {
@@ -69,7 +69,7 @@ func overNetwork(t *testing.T, s driver.Server, register func(grpc.ServiceRegist
 }
 
 func TestNodesOverTheNetwork(t *testing.T) {
-	keys := keys(t, trust.Controller, trust.Node("a"), trust.Node("b"))
+	keys := certificates(t, trust.Controller, trust.Node("a"), trust.Node("b"))
 	exports := &answering{err: status.Error(codes.Unavailable, "Swift is away")}
 	address := overNetwork(t, driver.Server{Keys: keys[trust.Node("a")], Allow: driver.FromController},
 		func(s grpc.ServiceRegistrar) { wire.RegisterExportsServer(s, exports) })
@@ -98,8 +98,8 @@ func TestNodesOverTheNetwork(t *testing.T) {
 // A node speaks for itself only.
 func TestOpeningsOverTheNetwork(t *testing.T) {
 	r := newRig(t)
-	keys := keys(t, trust.Controller, trust.Node("a"))
-	address := overNetwork(t, driver.Server{Keys: keys[trust.Controller], Allow: driver.FromNode}, driver.NewOpenings(r.catalog, vault{}).Register)
+	keys := certificates(t, trust.Controller, trust.Node("a"))
+	address := overNetwork(t, driver.Server{Keys: keys[trust.Controller], Allow: driver.FromNode}, driver.NewOpenings(r.catalog, vault{}, nil).Register)
 	conn, err := keys[trust.Node("a")].Dial(trust.Endpoint(trust.Controller, address), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -2,12 +2,14 @@ package driver
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
@@ -31,11 +33,19 @@ type Openings struct {
 	wire.UnimplementedOpeningsServer
 	epochs   Epochs
 	accounts Accounts
+	keys     Keys
+}
+
+// Keys keeps the keys of classes, and opens with them those of volumes; see
+// [keys.Vault].
+type Keys interface {
+	Add(keys.Ring) error
+	Unwrap(volume string, w *keys.Wrapped) (keys.Set, error)
 }
 
 // NewOpenings returns the service.
-func NewOpenings(epochs Epochs, accounts Accounts) *Openings {
-	return &Openings{epochs: epochs, accounts: accounts}
+func NewOpenings(epochs Epochs, accounts Accounts, keys Keys) *Openings {
+	return &Openings{epochs: epochs, accounts: accounts, keys: keys}
 }
 
 // Register adds the service to a server.
@@ -77,7 +87,11 @@ func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.O
 	if err != nil {
 		return nil, err
 	}
-	return &wire.Opening{
+	set, err := o.keys.Unwrap(r.GetVolume(), opening.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", r.GetVolume(), err)
+	}
+	answer := &wire.Opening{
 		Epoch:      wire.FromEpoch(opening.Epoch),
 		Container:  opening.Container,
 		Head:       wire.FromRoot(opening.Head),
@@ -85,7 +99,13 @@ func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.O
 		Parameters: opening.Parameters,
 		Account:    opening.Account,
 		Secrets:    secrets,
-	}, nil
+		Keys:       set.Bytes(),
+		Key:        set.Own,
+	}
+	if opening.Keys != nil {
+		answer.WrappedBy = opening.Keys.By
+	}
+	return answer, nil
 }
 
 // Published records a root of an open epoch.

@@ -12,6 +12,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -47,7 +48,7 @@ func (v vault) Add(map[string]string) (string, error)          { return "", errT
 func newOpenings(t *testing.T) (*epochs, wire.OpeningsClient) {
 	e := &epochs{}
 	r := &rig{t: t, dir: t.TempDir(), log: &output{}}
-	return e, wire.NewOpeningsClient(r.serve("openings", driver.NewOpenings(e, vault{"a": {"ST_KEY": "k"}}).Register))
+	return e, wire.NewOpeningsClient(r.serve("openings", driver.NewOpenings(e, vault{"a": {"ST_KEY": "k"}}, keys.Vault{}).Register))
 }
 
 func TestOpeningsCarryEverything(t *testing.T) {

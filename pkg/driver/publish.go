@@ -31,7 +31,7 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	}
 	v, err := c.config.Catalog.GetVolume(ctx, id)
 	if err == nil {
-		err = c.checkAccount(v, r.GetSecrets())
+		err = c.checkSecrets(v, r.GetSecrets())
 	}
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver/drivertest"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/embedded"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
@@ -63,7 +64,8 @@ func newRig(t testing.TB) *rig {
 		t: t, dir: dir, log: &output{}, cluster: &cluster{}, account: &account{}, machine: drivertest.NewHost(),
 		store: swifttest.NewStore(t),
 	}
-	all := accounts.New(r.store, accounts.Directory(filepath.Join(dir, "accounts")), swift.Options{})
+	vault := accounts.Directory(filepath.Join(dir, "accounts"))
+	all, class := accounts.New(r.store, vault, swift.Options{}), keys.Vault{Store: vault}
 	r.catalog = catalog.New(catalog.Config{
 		Authority: records, Store: r.store, Accounts: all, Prefix: "test-", Cluster: "test", Nodes: driver.Nodes{}, SearchPause: time.Millisecond,
 	})
@@ -72,9 +74,9 @@ func newRig(t testing.TB) *rig {
 	r.controllerConn = r.serve("controller",
 		identity.Register,
 		driver.NewController(driver.ControllerConfig{
-			Catalog: r.catalog, Cluster: r.cluster, Account: r.account, Accounts: all, Exports: r.exports,
+			Catalog: r.catalog, Cluster: r.cluster, Account: r.account, Accounts: all, Keys: class, Exports: r.exports,
 		}).Register,
-		driver.NewOpenings(r.catalog, all).Register,
+		driver.NewOpenings(r.catalog, all, class).Register,
 	)
 	r.exports.Openings = wire.NewOpeningsClient(r.controllerConn)
 	r.nodeConn = r.serve("node", identity.Register, driver.NewNode(driver.NodeConfig{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -28,7 +29,13 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{Volume: string(s.volume), Reader: s.use.readOnly, Secrets: r.GetSecrets()})
+	ring, secrets, err := keys.Split(r.GetSecrets())
+	if err != nil {
+		return nil, invalid("secrets", "%v", err)
+	}
+	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{
+		Volume: string(s.volume), Reader: s.use.readOnly, Secrets: secrets, ClassKeys: ring.Names(), // and not the keys
+	})
 	if err != nil {
 		return nil, fmt.Errorf("attach: %w", err)
 	}

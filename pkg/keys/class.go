@@ -92,3 +92,14 @@ func (r Ring) Unwrap(volume string, w *Wrapped) (Set, error) {
 	}
 	return Set{}, ErrNoKey
 }
+
+// Check refuses a class that is encrypted without a key, and a key of one that is not.
+func (r Ring) Check(encrypted bool) error {
+	switch {
+	case encrypted && len(r) == 0:
+		return fmt.Errorf("a class with encryption needs %s: %w", Field, ErrNoKey)
+	case !encrypted && len(r) > 0:
+		return fmt.Errorf("%s is given, and the class's parameter encryption is none", Field)
+	}
+	return nil
+}

@@ -261,6 +261,7 @@ type AttachRequest struct {
 	// journal and no further. It is attached anew if it was attached otherwise.
 	Reader        bool              `protobuf:"varint,2,opt,name=reader,proto3" json:"reader,omitempty"`
 	Secrets       map[string]string `protobuf:"bytes,3,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the volume's Swift account, if the caller has them
+	ClassKeys     []string          `protobuf:"bytes,4,rep,name=class_keys,json=classKeys,proto3" json:"class_keys,omitempty"`                                                      // names, which are not secret, of the keys of the class, if the caller has them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -312,6 +313,13 @@ func (x *AttachRequest) GetReader() bool {
 func (x *AttachRequest) GetSecrets() map[string]string {
 	if x != nil {
 		return x.Secrets
+	}
+	return nil
+}
+
+func (x *AttachRequest) GetClassKeys() []string {
+	if x != nil {
+		return x.ClassKeys
 	}
 	return nil
 }
@@ -1260,6 +1268,9 @@ type Opening struct {
 	Parameters    map[string]string      `protobuf:"bytes,5,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the storage class, as modified since
 	Account       string                 `protobuf:"bytes,6,opt,name=account,proto3" json:"account,omitempty"`                                                                                 // of Swift, by a name that is not secret; empty: the node's own
 	Secrets       map[string]string      `protobuf:"bytes,7,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`       // with which one logs in to account
+	Keys          map[uint32][]byte      `protobuf:"bytes,8,rep,name=keys,proto3" json:"keys,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`            // of an encrypted volume, 32 bytes each; none: it is not encrypted
+	Key           uint32                 `protobuf:"varint,9,opt,name=key,proto3" json:"key,omitempty"`                                                                                        // which of them the volume encrypts with
+	WrappedBy     string                 `protobuf:"bytes,10,opt,name=wrapped_by,json=wrappedBy,proto3" json:"wrapped_by,omitempty"`                                                           // name, which is not secret, of the key of the class that wraps them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1341,6 +1352,27 @@ func (x *Opening) GetSecrets() map[string]string {
 		return x.Secrets
 	}
 	return nil
+}
+
+func (x *Opening) GetKeys() map[uint32][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Opening) GetKey() uint32 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *Opening) GetWrappedBy() string {
+	if x != nil {
+		return x.WrappedBy
+	}
+	return ""
 }
 
 type ClosedRequest struct {
@@ -1566,11 +1598,13 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x12\n" +
-	"\x04hash\x18\x04 \x01(\fR\x04hash\"\xc5\x01\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\"\xe4\x01\n" +
 	"\rAttachRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
 	"\x06reader\x18\x02 \x01(\bR\x06reader\x12H\n" +
-	"\asecrets\x18\x03 \x03(\v2..swiftblock.wire.v1.AttachRequest.SecretsEntryR\asecrets\x1a:\n" +
+	"\asecrets\x18\x03 \x03(\v2..swiftblock.wire.v1.AttachRequest.SecretsEntryR\asecrets\x12\x1d\n" +
+	"\n" +
+	"class_keys\x18\x04 \x03(\tR\tclassKeys\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xef\x01\n" +
@@ -1640,7 +1674,7 @@ const file_wire_proto_rawDesc = "" +
 	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x18\n" +
 	"\ajournal\x18\x04 \x01(\tR\ajournal\x12\x16\n" +
 	"\x06reader\x18\x05 \x01(\bR\x06reader\x12/\n" +
-	"\x05epoch\x18\x06 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\"\xc0\x03\n" +
+	"\x05epoch\x18\x06 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\"\xe5\x04\n" +
 	"\aOpening\x12/\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x19.swiftblock.wire.v1.EpochR\x05epoch\x12\x1c\n" +
 	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12,\n" +
@@ -1650,13 +1684,21 @@ const file_wire_proto_rawDesc = "" +
 	"parameters\x18\x05 \x03(\v2+.swiftblock.wire.v1.Opening.ParametersEntryR\n" +
 	"parameters\x12\x18\n" +
 	"\aaccount\x18\x06 \x01(\tR\aaccount\x12B\n" +
-	"\asecrets\x18\a \x03(\v2(.swiftblock.wire.v1.Opening.SecretsEntryR\asecrets\x1a=\n" +
+	"\asecrets\x18\a \x03(\v2(.swiftblock.wire.v1.Opening.SecretsEntryR\asecrets\x129\n" +
+	"\x04keys\x18\b \x03(\v2%.swiftblock.wire.v1.Opening.KeysEntryR\x04keys\x12\x10\n" +
+	"\x03key\x18\t \x01(\rR\x03key\x12\x1d\n" +
+	"\n" +
+	"wrapped_by\x18\n" +
+	" \x01(\tR\twrappedBy\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
+	"\tKeysEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x83\x01\n" +
 	"\rClosedRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
@@ -1705,7 +1747,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_wire_proto_goTypes = []any{
 	(Formatted)(0),               // 0: swiftblock.wire.v1.Formatted
 	(Severity)(0),                // 1: swiftblock.wire.v1.Severity
@@ -1738,6 +1780,7 @@ var file_wire_proto_goTypes = []any{
 	nil,                          // 28: swiftblock.wire.v1.ModifyRequest.ParametersEntry
 	nil,                          // 29: swiftblock.wire.v1.Opening.ParametersEntry
 	nil,                          // 30: swiftblock.wire.v1.Opening.SecretsEntry
+	nil,                          // 31: swiftblock.wire.v1.Opening.KeysEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	2,  // 0: swiftblock.wire.v1.Root.epoch:type_name -> swiftblock.wire.v1.Epoch
@@ -1754,35 +1797,36 @@ var file_wire_proto_depIdxs = []int32{
 	3,  // 11: swiftblock.wire.v1.Opening.head:type_name -> swiftblock.wire.v1.Root
 	29, // 12: swiftblock.wire.v1.Opening.parameters:type_name -> swiftblock.wire.v1.Opening.ParametersEntry
 	30, // 13: swiftblock.wire.v1.Opening.secrets:type_name -> swiftblock.wire.v1.Opening.SecretsEntry
-	3,  // 14: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
-	3,  // 15: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
-	4,  // 16: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
-	6,  // 17: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
-	8,  // 18: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
-	10, // 19: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
-	12, // 20: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
-	14, // 21: swiftblock.wire.v1.Exports.Modify:input_type -> swiftblock.wire.v1.ModifyRequest
-	18, // 22: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
-	16, // 23: swiftblock.wire.v1.Exports.Room:input_type -> swiftblock.wire.v1.RoomRequest
-	21, // 24: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
-	23, // 25: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
-	25, // 26: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
-	5,  // 27: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
-	7,  // 28: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
-	9,  // 29: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
-	11, // 30: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
-	13, // 31: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
-	15, // 32: swiftblock.wire.v1.Exports.Modify:output_type -> swiftblock.wire.v1.ModifyResponse
-	20, // 33: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
-	17, // 34: swiftblock.wire.v1.Exports.Room:output_type -> swiftblock.wire.v1.RoomResponse
-	22, // 35: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
-	24, // 36: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
-	26, // 37: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
-	27, // [27:38] is the sub-list for method output_type
-	16, // [16:27] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	31, // 14: swiftblock.wire.v1.Opening.keys:type_name -> swiftblock.wire.v1.Opening.KeysEntry
+	3,  // 15: swiftblock.wire.v1.ClosedRequest.root:type_name -> swiftblock.wire.v1.Root
+	3,  // 16: swiftblock.wire.v1.PublishedRequest.root:type_name -> swiftblock.wire.v1.Root
+	4,  // 17: swiftblock.wire.v1.Exports.Attach:input_type -> swiftblock.wire.v1.AttachRequest
+	6,  // 18: swiftblock.wire.v1.Exports.Detach:input_type -> swiftblock.wire.v1.DetachRequest
+	8,  // 19: swiftblock.wire.v1.Exports.Seal:input_type -> swiftblock.wire.v1.SealRequest
+	10, // 20: swiftblock.wire.v1.Exports.Resize:input_type -> swiftblock.wire.v1.ResizeRequest
+	12, // 21: swiftblock.wire.v1.Exports.SetFormatted:input_type -> swiftblock.wire.v1.SetFormattedRequest
+	14, // 22: swiftblock.wire.v1.Exports.Modify:input_type -> swiftblock.wire.v1.ModifyRequest
+	18, // 23: swiftblock.wire.v1.Exports.Status:input_type -> swiftblock.wire.v1.StatusRequest
+	16, // 24: swiftblock.wire.v1.Exports.Room:input_type -> swiftblock.wire.v1.RoomRequest
+	21, // 25: swiftblock.wire.v1.Openings.Confirm:input_type -> swiftblock.wire.v1.ConfirmRequest
+	23, // 26: swiftblock.wire.v1.Openings.Closed:input_type -> swiftblock.wire.v1.ClosedRequest
+	25, // 27: swiftblock.wire.v1.Openings.Published:input_type -> swiftblock.wire.v1.PublishedRequest
+	5,  // 28: swiftblock.wire.v1.Exports.Attach:output_type -> swiftblock.wire.v1.Attachment
+	7,  // 29: swiftblock.wire.v1.Exports.Detach:output_type -> swiftblock.wire.v1.DetachResponse
+	9,  // 30: swiftblock.wire.v1.Exports.Seal:output_type -> swiftblock.wire.v1.SealResponse
+	11, // 31: swiftblock.wire.v1.Exports.Resize:output_type -> swiftblock.wire.v1.ResizeResponse
+	13, // 32: swiftblock.wire.v1.Exports.SetFormatted:output_type -> swiftblock.wire.v1.SetFormattedResponse
+	15, // 33: swiftblock.wire.v1.Exports.Modify:output_type -> swiftblock.wire.v1.ModifyResponse
+	20, // 34: swiftblock.wire.v1.Exports.Status:output_type -> swiftblock.wire.v1.StatusResponse
+	17, // 35: swiftblock.wire.v1.Exports.Room:output_type -> swiftblock.wire.v1.RoomResponse
+	22, // 36: swiftblock.wire.v1.Openings.Confirm:output_type -> swiftblock.wire.v1.Opening
+	24, // 37: swiftblock.wire.v1.Openings.Closed:output_type -> swiftblock.wire.v1.ClosedResponse
+	26, // 38: swiftblock.wire.v1.Openings.Published:output_type -> swiftblock.wire.v1.PublishedResponse
+	28, // [28:39] is the sub-list for method output_type
+	17, // [17:28] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1796,7 +1840,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

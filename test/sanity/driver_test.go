@@ -15,6 +15,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver/drivertest"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/embedded"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
@@ -33,7 +34,8 @@ func start(t *testing.T) (controller, node string) {
 		t.Fatal(err)
 	}
 	store := openStore(t, filepath.Join(dir, "swift"))
-	all := accounts.New(store, accounts.Directory(filepath.Join(dir, "accounts")), swift.Options{})
+	vault := accounts.Directory(filepath.Join(dir, "accounts"))
+	all, class := accounts.New(store, vault, swift.Options{}), keys.Vault{Store: vault}
 	volumes := catalog.New(catalog.Config{
 		Authority: records,
 		Store:     store,
@@ -46,9 +48,9 @@ func start(t *testing.T) (controller, node string) {
 	serve(t, controller,
 		(&driver.Identity{Version: "sanity"}).Register,
 		driver.NewController(driver.ControllerConfig{
-			Catalog: volumes, Cluster: oneNode{}, Account: store, Accounts: all, Exports: exports,
+			Catalog: volumes, Cluster: oneNode{}, Account: store, Accounts: all, Keys: class, Exports: exports,
 		}).Register,
-		driver.NewOpenings(volumes, all).Register,
+		driver.NewOpenings(volumes, all, class).Register,
 	)
 
 	exports.Openings = wire.NewOpeningsClient(dial(t, controller))

@@ -18,9 +18,6 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
-// recordFormat is the format that this release writes and reads.
-const recordFormat = 1
-
 // maxPage is how many objects a request of a listing may ask for: some MiB.
 const maxPage = 500
 
@@ -57,7 +54,7 @@ func (t *table[T]) encode(key string, v T, uid types.UID, resourceVersion string
 	o := object{
 		TypeMeta: metav1.TypeMeta{APIVersion: groupVersion.String(), Kind: t.kind},
 		Metadata: metav1.ObjectMeta{Name: key, UID: uid, ResourceVersion: resourceVersion},
-		Content:  Content{Format: recordFormat, Revision: fmt.Sprintf("%016x", ident.Random64())},
+		Content:  Content{Format: authority.FormatOf(v), Revision: fmt.Sprintf("%016x", ident.Random64())},
 	}
 	if t.size != nil {
 		o.Content.Size = resource.NewQuantity(t.size(v), resource.BinarySI).String()
@@ -72,8 +69,8 @@ func (t *table[T]) encode(key string, v T, uid types.UID, resourceVersion string
 // decode takes in an object that the API server sent. A field of the record that
 // this release does not know is an unknown format: an update would drop it.
 func (t *table[T]) decode(o *object) (row authority.Row[T], err error) {
-	if o.Format != recordFormat {
-		return row, fmt.Errorf("%w: format %d, this release reads %d", authority.ErrDamaged, o.Format, recordFormat)
+	if err := authority.CheckFormat(o.Format, nil); err != nil {
+		return row, err
 	}
 	if o.Metadata.Name == "" || o.Metadata.UID == "" || o.Metadata.ResourceVersion == "" {
 		return row, fmt.Errorf("%w: it has no name, uid or resourceVersion", authority.ErrDamaged)
@@ -82,7 +79,7 @@ func (t *table[T]) decode(o *object) (row authority.Row[T], err error) {
 		return row, fmt.Errorf("%w: %w", authority.ErrDamaged, err)
 	}
 	row.Key, row.Version = o.Metadata.Name, version(o)
-	return row, nil
+	return row, authority.CheckFormat(o.Format, row.Value)
 }
 
 // Create implements [authority.Table].

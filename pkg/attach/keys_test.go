@@ -1,0 +1,90 @@
+package attach
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// The keys of an encrypted volume are in RunDir only, survive the process, come from
+// the controller after a reboot, and go with the volume.
+func TestKeysOfAnEncryptedVolume(t *testing.T) {
+	n := newNode(t)
+	n.controller.keys = keys.New(keys.New(keys.Set{}))
+	n.attach()
+	n.write(7)
+	other := &wire.AttachRequest{Volume: string(n.id), ClassKeys: []string{"another"}}
+	if _, err := n.exports.Attach(t.Context(), other); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("with the key of another class: %v", err)
+	}
+	if _, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id), ClassKeys: []string{"new", "class"}}); err != nil {
+		t.Errorf("with the key of the class: %v", err)
+	}
+	plain := bytes.Repeat([]byte{7}, 512)
+	filepath.WalkDir(filepath.Join(n.dir, "state"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(body, plain) {
+			t.Errorf("%s has what was written as it is", path)
+		}
+		for id, secret := range n.controller.keys.Secrets {
+			if bytes.Contains(body, secret[:]) || bytes.Contains(body, []byte(hex.EncodeToString(secret[:]))) {
+				t.Errorf("%s, which survives the node, has key %d", path, id)
+			}
+		}
+		return nil
+	})
+	record, err := os.ReadFile(filepath.Join(n.dir, "state", string(n.id), "record.json"))
+	if err != nil || !bytes.Contains(record, []byte(`"format": 2`)) {
+		t.Errorf("the record is of a format that older releases read: %v\n%s", err, record)
+	}
+
+	if err := n.exports.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.controller.set(false)
+	n.start()
+	n.expect(7) // without the controller
+	if err := n.exports.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(n.dir, "run")); err != nil { // the reboot
+		t.Fatal(err)
+	}
+	n.controller.set(true)
+	n.start()
+	n.expect(7)
+	if err := n.detach(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := KeysOf(filepath.Join(n.dir, "run"), string(n.id)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("keys of a volume that is gone: %v", err)
+	}
+	n.attach()
+	n.expect(7) // from Swift
+}
+
+// A controller that does not send keys, or sends some for a volume without encryption,
+// is not believed.
+func TestKeysAndClassMustFit(t *testing.T) {
+	n := newNode(t)
+	n.controller.keys = keys.Set{Own: 3}
+	if _, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id)}); err == nil {
+		t.Error("an encrypted volume was attached without a key")
+	}
+}
