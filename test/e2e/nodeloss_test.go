@@ -84,10 +84,19 @@ func (m *machine) lostJournals() (lost []string) {
 // processes; its disk keeps what was synced.
 func (m *machine) crash() {
 	m.t.Helper()
+	const boot = "cat /proc/sys/kernel/random/boot_id"
+	former := m.run(boot)
 	m.place.Go("Place.Run", "busybox reboot -nf", new(string), nil) // nobody is left to answer
-	time.Sleep(2 * time.Second)
-	m.place.Close()
-	m.place = there(m.t, m.agent)
+	for began := time.Now(); time.Since(began) < 2*time.Minute; {
+		time.Sleep(time.Second)
+		m.place.Close()
+		m.place = there(m.t, m.agent)
+		// On a busy host the former kernel may answer for a while.
+		if now, err := m.try(boot); err == nil && now != former {
+			return
+		}
+	}
+	m.t.Fatalf("%s does not end", m.name)
 }
 
 // A node that is gone for good loses what it has not published, and nothing else
