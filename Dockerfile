@@ -4,7 +4,7 @@
 #	docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --provenance=true \
 #		--build-arg VERSION=… --build-arg REVISION=$(git rev-parse HEAD) --tag … --push .
 #
-# No engine was at hand to build it yet; test/kube/images.sh makes the image of the tests.
+# test/image/image.sh builds it with Debian's docker; test/kube/images.sh makes the image of the tests.
 ARG GO=golang:1.26-bookworm
 ARG BASE=debian:bookworm-slim
 

@@ -53,6 +53,24 @@ need_packages() {
 	) || exit 1
 }
 
+# debian_root NAME PACKAGES [OPTION...] prints the path of a tar file: a root of Debian's packages
+# (mmdebstrap's OPTIONs), made once. PACKAGES may be empty.
+debian_root() {
+	local file new
+	file=$(cache_dir)/roots/$1-$(sha256sum <<<"${*:2}" | cut -c1-16).tar
+	if [ ! -e "$file" ]; then
+		say "Debian's packages for $1"
+		mkdir -p "${file%/*}"
+		new=$(mktemp -p "${file%/*}" XXXXXX.tar)
+		mmdebstrap --variant=essential ${2:+"--include=$2"} --dpkgopt='path-exclude=/usr/share/doc/*' \
+			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+			"${@:3}" bookworm "$new" >"$new.log" 2>&1 || die "mmdebstrap failed: $(grep -m1 '^E:' "$new.log") ($new.log)"
+		mv "$new" "$file"
+		rm "$new.log"
+	fi
+	echo "$file"
+}
+
 apt_install() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		-o DPkg::Lock::Timeout=300 "$@" </dev/null
