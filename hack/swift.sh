@@ -1,7 +1,8 @@
 #!/bin/bash
 # A real OpenStack Swift from Debian packages, without systemd and without /etc/swift, for tests and the demo.
 #
-#   hack/swift.sh up         install what is missing, configure, start; prints ST_AUTH=… ST_USER=… ST_KEY=… to eval
+#   hack/swift.sh up         install what is missing, configure, start; prints ST_AUTH=… ST_USER=… ST_KEY=… to eval.
+#                            With the same key, the user swiftother:demo has an account of its own
 #   hack/swift.sh start      start again what does not run
 #   hack/swift.sh kill NAME… stop servers, for example object-2
 #   hack/swift.sh down       stop all
@@ -75,6 +76,7 @@ error_suppression_interval = 2
 [filter:tempauth]
 use = egg:swift#tempauth
 user_swiftblock_demo = $key .admin
+user_swiftother_demo = $key .admin
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:$((PORT + 1))

@@ -157,7 +157,7 @@ up() {
 	control_plane
 	PORT=28480 swift_up "$state/swift" $host nsenter "--net=/run/netns/$netns"
 	printf '%s\n' "${swift[@]}" >"$state/swift.env"
-	test/kube/images.sh "$state/images" "$bins"
+	running node1 || test/kube/images.sh "$state/images" "$bins" # nodes take them in when they start
 	guest_await || exit 1
 	local i
 	for ((i = 1; i <= nodes; i++)); do node_boot "$i"; done

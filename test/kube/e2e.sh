@@ -1,7 +1,7 @@
 #!/bin/bash
 # e2e.sh [JOURNEY...]: what users do, on a real Kubernetes of two nodes with our chart: the
 # cluster of cluster.sh, the chart installed by helm, and then the journeys of journeys.sh
-# with real pods, all of them or those named. KEEP=1 leaves the cluster, and the next run
+# and operations.sh with real pods, all of them or those named. KEEP=1 leaves the cluster, and the next run
 # finds it.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
@@ -11,7 +11,10 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 . test/kube/journeys.sh
 # shellcheck source=test/kube/reboots.sh
 . test/kube/reboots.sh
+# shellcheck source=test/kube/operations.sh
+. test/kube/operations.sh
 
+# shellcheck disable=SC2153 # ST_KEY and ST_AUTH are in swift.env
 state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
 export KUBE_STATE=$state
 namespace=storage
@@ -24,6 +27,9 @@ main() {
 	trap 'exit 143' TERM HUP
 	test/kube/cluster.sh up
 	eval "$(test/kube/cluster.sh env)"
+	# shellcheck source=/dev/null
+	. "$state/swift.env"
+	hosts
 	local journey began whole=$EPOCHREALTIME
 	[ $# -gt 0 ] || set -- "${journeys[@]}"
 	for journey; do
@@ -37,7 +43,8 @@ main() {
 
 finish() {
 	local status=$?
-	if [ $status != 0 ]; then diagnose >&2 || true; fi
+	if [ $status != 0 ] && declare -F kube >/dev/null; then diagnose >&2 || true; fi
+	[ -z "${prometheus:-}" ] || kill "$prometheus" 2>/dev/null || true
 	[ -n "${KEEP:-}" ] || test/kube/cluster.sh down
 	exit $status
 }
@@ -64,7 +71,7 @@ in_driver() {
 # example NAME [VALUE...] applies a manifest of docs/examples, with the images of the test
 # cluster and, where it has a place for a value, the pairs NAME VALUE put in.
 example() {
-	local file=docs/examples/$1.yaml edits=(-e 's#image: busybox:.*#image: swiftblock.test/busybox:test#')
+	local file=docs/examples/$1.yaml edits=(-e 's#image: (busybox|postgres):.*#image: swiftblock.test/\1:test#')
 	shift
 	while [ $# -gt 0 ]; do
 		edits+=(-e "s#\b$1\b#$2#")
@@ -101,17 +108,56 @@ node_pod() {
 		-o jsonpath='{.items[0].metadata.name}'
 }
 
-# host_shell NODE COMMAND runs a shell command as root in the namespaces of a node.
-host_shell() { k -n "$namespace" exec "$(node_pod "$1")" -c node -- nsenter --target 1 --mount --uts -- sh -c "$2"; }
+# hosts starts a pod on each node through which the tests see the host, whether or not the
+# driver is there.
+hosts() {
+	k apply -f - >/dev/null <<-END
+		apiVersion: apps/v1
+		kind: DaemonSet
+		metadata: {name: host, namespace: kube-system}
+		spec:
+		  selector: {matchLabels: {app: host}}
+		  template:
+		    metadata: {labels: {app: host}}
+		    spec:
+		      hostNetwork: true
+		      hostPID: true
+		      terminationGracePeriodSeconds: 1
+		      tolerations: [{operator: Exists}]
+		      containers:
+		        - {name: host, image: "swiftblock.test/busybox:test", command: [sleep, "86400"], securityContext: {privileged: true}}
+	END
+	rolled_out -n kube-system daemonset/host
+}
 
-# kernels_are_content reads the nodes' logs; without the driver nobody looks.
+# host_shell NODE COMMAND runs a shell command as root in the namespaces of a node.
+host_shell() {
+	local pod
+	pod=$(k -n kube-system get pods -l app=host --field-selector "spec.nodeName=$1" -o jsonpath='{.items[0].metadata.name}')
+	k -n kube-system exec "$pod" -- nsenter -t 1 -m -u sh -c "$2"
+}
+
+# kernels_are_content reads the nodes' kernel logs.
 kernels_are_content() {
-	local pod node said
-	for pod in $(k -n "$namespace" get pods -l app.kubernetes.io/component=node -o name 2>/dev/null); do
-		node=$(k -n "$namespace" get "$pod" -o jsonpath='{.spec.nodeName}')
-		host_shell "$node" dmesg >"$state/log/$node.dmesg"
+	local node said
+	for node in node1 node2; do
+		host_shell $node dmesg >"$state/log/$node.dmesg"
 		said=$(no_io_errors "$state/log/$node.dmesg" 2>&1) || die "$node: $said"
 	done
 }
+
+# forgiven NODE empties the kernel log of a node that lost its volumes: their I/O errors are
+# what must be.
+forgiven() { host_shell "$1" 'dmesg -c' >"$state/log/$1.forgiven"; }
+
+# containers USER prints the names of the containers in a Swift account.
+containers() {
+	local said
+	said=$(kube curl -sf -D - -o /dev/null -H "X-Auth-User: $1" -H "X-Auth-Key: $ST_KEY" "$ST_AUTH" | tr -d '\r')
+	kube curl -sf -H "X-Auth-Token: $(sed -n 's/^X-Auth-Token: //Ip' <<<"$said")" "$(sed -n 's/^X-Storage-Url: //Ip' <<<"$said")"
+}
+
+# volume_of CLAIM prints the id of a claim's volume.
+volume_of() { k get pv "$(k get pvc "$1" -o jsonpath='{.spec.volumeName}')" -o jsonpath='{.spec.csi.volumeHandle}'; }
 
 main "$@"

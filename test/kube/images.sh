@@ -2,9 +2,12 @@
 # images.sh DIRECTORY PROGRAMS: the container images of the test cluster, as OCI archives,
 # without docker and without a registry. PROGRAMS is what build.sh printed.
 #
-#   swiftblock.test/csi-swiftblock:test   the driver: Debian's packages as the Dockerfile names them, and our binary
+#   swiftblock.test/csi-swiftblock:test   the driver: Debian's packages as the Dockerfile names them, and our binary;
+#                                         or IMAGE, a file that test/image/image.sh made
+#   swiftblock.test/csi-swiftblock:next   the next release, whose nodes' records have a newer format
 #   swiftblock.test/<sidecar>:test        each CSI sidecar alone
 #   swiftblock.test/busybox:test          what the pods of the tests run; also as swiftblock.test/pause:1
+#   swiftblock.test/postgres:test         Debian's PostgreSQL, with as much of the usual image's ways as the tests need
 #
 # images.sh suite DIRECTORY PROGRAMS: those that Kubernetes' own storage suite asks for, under
 # the names that it asks for. PROGRAMS is what build.sh suite printed. agnhost is the real one,
@@ -46,8 +49,8 @@ archive() {
 		", \"annotations\": {\"io.containerd.image.name\": \"$prefix/$name:$tag\"}")
 	echo "{\"schemaVersion\": 2, \"manifests\": [$manifest]}" >"$layout/index.json"
 	echo '{"imageLayoutVersion": "1.0.0"}' >"$layout/oci-layout"
-	tar -C "$layout" -cf "$images/$name.tar.new" oci-layout index.json blobs
-	mv "$images/$name.tar.new" "$images/$name.tar"
+	tar -C "$layout" -cf "$images/$name-$tag.tar.new" oci-layout index.json blobs
+	mv "$images/$name-$tag.tar.new" "$images/$name-$tag.tar"
 	rm -rf "$layout"
 }
 
@@ -68,18 +71,27 @@ comma() { local IFS=,; echo "$*"; }
 layer() { tar --numeric-owner --owner=0 --group=0 --mtime=@0 --sort=name -C "$2" -cf "$1" .; }
 
 # base prints a root of Debian's packages with the tools that the Dockerfile names.
-base() {
-	local tools file
-	tools=$(sed -n 's/^ARG TOOLS="\(.*\)"/\1/p' Dockerfile)
-	file=$(cache_dir)/kube/base-$(sha256sum <<<"$tools" | cut -c1-16).tar
-	if [ ! -e "$file" ]; then
-		say "a base of Debian's packages"
-		mmdebstrap --variant=essential --include="${tools// /,}" --dpkgopt='path-exclude=/usr/share/doc/*' \
-			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-			bookworm "$work/base.tar" >"$work/log" 2>&1 || die "mmdebstrap failed: $(grep -m1 '^E:' "$work/log")"
-		mv "$work/base.tar" "$file"
-	fi
-	echo "$file"
+base() { debian_root driver "$(sed -n 's/^ARG TOOLS="\(.*\)"/\1/p' Dockerfile | tr ' ' ,)"; }
+
+# next_release builds DIRECTORY/csi-swiftblock with a newer format of a node's record, which
+# reads the one before, too. As that release is not yet written, a copy of one file is changed.
+next_release() {
+	local file=pkg/attach/record.go
+	sed -e 's/^const recordFormat = 1$/const recordFormat = 2/' -e 's/r.Format != recordFormat/r.Format > recordFormat/' \
+		$file >"$work/record.go"
+	[ "$(diff $file "$work/record.go" | grep -c '^>')" = 2 ] || die "$file is not what it was: mend next_release"
+	echo "{\"Replace\": {\"$PWD/$file\": \"$work/record.go\"}}" >"$work/overlay.json"
+	go build -overlay "$work/overlay.json" -trimpath -ldflags='-s -X main.version=next' -o "$1/" ./cmd/csi-swiftblock
+}
+
+# shellcheck disable=SC2016 # for the shell that mmdebstrap runs
+postgres() {
+	debian_root postgres postgresql-15 --dpkgopt='path-exclude=/usr/lib/*/libLLVM*' \
+		--dpkgopt='path-exclude=/usr/lib/postgresql/*/lib/bitcode/*' --dpkgopt='path-exclude=/usr/lib/postgresql/*/lib/llvmjit.so' \
+		--essential-hook='echo postgres:x:999:999::/var/lib/postgresql:/bin/sh >>"$1/etc/passwd"
+			echo postgres:x:999: >>"$1/etc/group"
+			mkdir "$1/etc/postgresql-common"
+			echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"'
 }
 
 need_packages mmdebstrap busybox-static
@@ -110,10 +122,14 @@ archive busybox test null "$work/busybox.tar"
 archive pause 1 '["/bin/sleep", "2147483647"]' "$work/busybox.tar"
 
 make -s build
-mkdir -p "$work/driver/usr/local/bin"
-cp bin/csi-swiftblock "$work/driver/usr/local/bin/"
-layer "$work/driver.tar" "$work/driver"
-archive csi-swiftblock test '["/usr/local/bin/csi-swiftblock"]' "$(base)" "$work/driver.tar"
+mkdir -p "$work"/{driver,next}/usr/local/bin
+if [ -n "${IMAGE:-}" ]; then
+	cp "$IMAGE" "$images/csi-swiftblock-test.tar"
+else
+	cp bin/csi-swiftblock "$work/driver/usr/local/bin/"
+	layer "$work/driver.tar" "$work/driver"
+	archive csi-swiftblock test '["/usr/local/bin/csi-swiftblock"]' "$(base)" "$work/driver.tar"
+fi
 
 for name in csi-provisioner csi-attacher csi-resizer csi-snapshotter; do
 	mkdir "$work/$name"
@@ -121,3 +137,23 @@ for name in csi-provisioner csi-attacher csi-resizer csi-snapshotter; do
 	layer "$work/$name.tar" "$work/$name"
 	archive $name test "[\"/$name\"]" "$work/$name.tar"
 done
+
+images+=/later # see node.sh
+mkdir -p "$images"
+next_release "$work/next/usr/local/bin"
+layer "$work/next.tar" "$work/next"
+archive csi-swiftblock next '["/usr/local/bin/csi-swiftblock"]' "$(base)" "$work/next.tar"
+
+mkdir -p "$work/postgres/usr/local/bin" "$work/postgres/run/postgresql"
+chmod 1777 "$work/postgres/run/postgresql"
+for program in initdb postgres pg_isready psql pgbench pg_amcheck; do
+	ln -s "/usr/lib/postgresql/15/bin/$program" "$work/postgres/usr/local/bin/"
+done
+cat >"$work/postgres/usr/local/bin/start" <<'END'
+#!/bin/sh -e
+[ -s "$PGDATA/PG_VERSION" ] || initdb --auth="$POSTGRES_HOST_AUTH_METHOD" --data-checksums >/dev/null
+exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/run/postgresql -c jit=off
+END
+chmod +x "$work/postgres/usr/local/bin/start"
+layer "$work/postgres.tar" "$work/postgres"
+archive postgres test '["/usr/local/bin/start"]' "$(postgres)" "$work/postgres.tar"

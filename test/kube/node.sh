@@ -59,6 +59,7 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 evictionHard: {memory.available: 100Mi, nodefs.available: "1%"}
 failSwapOn: false
 imageMinimumGCAge: 10000h
+registerWithTaints: [{key: csi.swiftblock.dev/agent-not-ready, effect: NoExecute}]
 nodeStatusUpdateFrequency: 4s
 resolvConf: ""
 syncFrequency: 10s
@@ -67,7 +68,9 @@ END
 containerd -c /run/containerd.toml >>"$log.containerd" 2>&1 &
 until ctr version >/dev/null 2>&1; do sleep 0.1; done
 shopt -s nullglob
-for image in "$state"/images/*.tar; do ctr -n k8s.io images import "$image" >>"$log.images" 2>&1; done
+take_in() { for image; do ctr -n k8s.io images import "$image" >>"$log.images" 2>&1; done; }
+take_in "$state"/images/*.tar
+take_in "$state"/images/later/*.tar & # large ones, which no pod wants at once
 "$programs/kube-proxy" --kubeconfig "$state/proxy.kubeconfig" --hostname-override "$name" --proxy-mode iptables \
 	--conntrack-max-per-core 0 --conntrack-min 0 >>"$log.proxy" 2>&1 &
 # Who has the key may stop and start kubelet as on any node, by ssh and this systemctl.
