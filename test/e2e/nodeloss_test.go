@@ -154,6 +154,10 @@ func TestRebootedNodeClosesByItself(t *testing.T) {
 	second.startNode()
 	v.kubelet("unbind", v.unbind)
 	t.Logf("closed %v after the processes started", time.Since(began).Round(time.Millisecond))
+	second.eventually("the record of a volume that is closed stays", func() bool { // it goes last, after the answer
+		_, err := second.try("ls -d %s/%s", second.path("journals"), v.id)
+		return err != nil
+	})
 	second.nothingIsLeft(v.id)
 	w := v.on(first)
 	w.mount()
