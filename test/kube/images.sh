@@ -74,11 +74,11 @@ layer() { tar --numeric-owner --owner=0 --group=0 --mtime=@0 --sort=name -C "$2"
 base() { debian_root driver "$(sed -n 's/^ARG TOOLS="\(.*\)"/\1/p' Dockerfile | tr ' ' ,)"; }
 
 # next_release builds DIRECTORY/csi-swiftblock with a newer format of a node's record, which
-# reads the one before, too. As that release is not yet written, a copy of one file is changed.
+# reads those before, too. As that release is not yet written, a copy of one file is changed.
 next_release() {
 	local file=pkg/attach/record.go
-	sed -e 's/^const recordFormat = 1$/const recordFormat = 2/' -e 's/r.Format != recordFormat/r.Format > recordFormat/' \
-		$file >"$work/record.go"
+	sed -E -e 's/^(\trecordFormat +)= 1$/\1= 3/' \
+		-e 's/r.Format != recordFormat && r.Format != encryptedFormat/r.Format > recordFormat/' $file >"$work/record.go"
 	[ "$(diff $file "$work/record.go" | grep -c '^>')" = 2 ] || die "$file is not what it was: mend next_release"
 	echo "{\"Replace\": {\"$PWD/$file\": \"$work/record.go\"}}" >"$work/overlay.json"
 	go build -overlay "$work/overlay.json" -trimpath -ldflags='-s -X main.version=next' -o "$1/" ./cmd/csi-swiftblock

@@ -103,7 +103,7 @@ upgrade() {
 	pod=$(node_pod "$node")
 	k -n "$namespace" delete pod "$pod" --wait --timeout=120s >/dev/null
 	until_true 120 "the old release refuses" downgrade_is_refused "$node"
-	count=$(host_shell "$node" 'grep -l "\"format\": 2" /var/lib/csi-swiftblock/export/*/record.json | wc -l')
+	count=$(host_shell "$node" 'grep -l "\"format\": 3" /var/lib/csi-swiftblock/export/*/record.json | wc -l')
 	[ "$count" -gt 0 ] || die "no record of the next release is left"
 	helm_upgrade --set image.tag=next
 	k -n "$namespace" delete pod "$(node_pod "$node")" --wait --timeout=120s >/dev/null
@@ -121,7 +121,7 @@ upgrade() {
 
 downgrade_is_refused() {
 	local said
-	said=$(k -n "$namespace" logs "$(node_pod "$1")" -c export --tail=20 2>/dev/null | grep 'format 2, this release knows 1: use the release that wrote it') || return 1
+	said=$(k -n "$namespace" logs "$(node_pod "$1")" -c export --tail=20 2>/dev/null | grep 'format 3, this release knows 1 and 2: use the release that wrote it') || return 1
 	say "$(tail -n 1 <<<"$said" | cut -c1-300)"
 }
 
