@@ -223,6 +223,20 @@ func (j *Journal) Seal(ctx context.Context, s ident.Snapshot, clean bool) (*Laye
 	return r.layer, nil
 }
 
+// Cut returns the layer that was sealed for snapshot s and is not yet retired, once
+// it is durable (R4), and nil if there is none. A Seal whose context ended while it
+// waited has cut all the same: whoever repeats it asks here first.
+func (j *Journal) Cut(ctx context.Context, s ident.Snapshot) (*Layer, error) {
+	l := j.stack.cut(s)
+	if l == nil {
+		return nil, nil
+	}
+	if err := j.syncer.wait(ctx, l.sealed); err != nil {
+		return nil, j.wrap("wait for a seal", err)
+	}
+	return l, nil
+}
+
 // Sealed returns the layers whose generations are sealed durably and not yet
 // retired, oldest first.
 func (j *Journal) Sealed() []*Layer {

@@ -158,3 +158,15 @@ func (s *stack) sealed(durable uint64) []*Layer {
 	}
 	return append([]*Layer(nil), s.layers[:n]...)
 }
+
+// cut returns the layer that is sealed for snapshot id, durably or not, or nil.
+func (s *stack) cut(id ident.Snapshot) *Layer {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, l := range s.layers {
+		if l.sealed != 0 && l.snapshot == id {
+			return l
+		}
+	}
+	return nil
+}

@@ -54,11 +54,10 @@ func (l *ledger) add(root *snapshots.Root, err error) {
 }
 
 // cut returns the generation that was cut for s.
-func (l *ledger) cut(s ident.Snapshot) (gen uint64, ok bool) {
+func (l *ledger) cut(s ident.Snapshot) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	gen, ok = l.cuts[s]
-	return gen, ok
+	return l.cuts[s]
 }
 
 // wait returns gen's root once it is published.

@@ -171,30 +171,38 @@ func (p *publisher) seal(ctx context.Context, s ident.Snapshot, clean bool) (uin
 		return 0, ctx.Err()
 	}
 	if s != "" {
-		if gen, ok := p.cut(s); ok {
-			return gen, nil
+		if gen, err := p.cut(ctx, s); gen != 0 || err != nil {
+			return gen, err
 		}
 	}
 	layer, err := p.journal.Seal(ctx, s, clean)
 	if err != nil {
 		return 0, err
 	}
+	p.wake()
+	return layer.Gen(), nil
+}
+
+// cut returns the generation that was cut for s, 0 if there is none. A layer enters
+// the ledger before it leaves the journal, so it is found in one of them.
+func (p *publisher) cut(ctx context.Context, s ident.Snapshot) (uint64, error) {
+	layer, err := p.journal.Cut(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	if layer != nil {
+		p.wake() // whoever made the cut may not have stayed to do it
+		return layer.Gen(), nil
+	}
+	return p.log.cut(s), nil
+}
+
+// wake tells run of a new layer.
+func (p *publisher) wake() {
 	select {
 	case p.kick <- struct{}{}:
 	default:
 	}
-	return layer.Gen(), nil
-}
-
-// cut returns the generation that was cut for s. A layer enters the ledger before
-// it leaves the journal, so it is found in one of them.
-func (p *publisher) cut(s ident.Snapshot) (gen uint64, ok bool) {
-	for _, l := range p.journal.Sealed() {
-		if l.Snapshot() == s {
-			return l.Gen(), true
-		}
-	}
-	return p.log.cut(s)
 }
 
 // publish brings one layer to Swift: its objects, then its root, then what
