@@ -51,7 +51,7 @@ func TestSealThatGaveUpKeepsItsCut(t *testing.T) {
 	for range 2 { // the second finds the cut, and waits as well
 		hurried, cancel := context.WithTimeout(r.ctx, 50*time.Millisecond)
 		if gen, err := r.Seal(hurried, s); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("sealed as generation %d while nothing can be durable: %v", gen, err)
+			t.Errorf("sealed as generation %d while nothing can be durable: %v", gen, err)
 		}
 		cancel()
 	}

@@ -102,7 +102,7 @@ func TestPowerLoss(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var acknowledged []string
-	for round := range int(long(3, 15)) {
+	for round := range int(long(2, 15)) {
 		second.run(`setsid fio --name=noise --directory=%s --size=32m --rw=randwrite --bsrange=4k-64k --time_based --runtime=600 --ioengine=psync >/dev/null 2>&1 &`, v.pod())
 		for end := time.Now().Add(time.Duration(random.Int64N(int64(6 * time.Second)))); time.Now().Before(end); {
 			name := fmt.Sprintf("file-%d-%d", round, len(acknowledged))
