@@ -84,11 +84,15 @@ use_tools() {
 	PATH=$bin:$PATH
 }
 
+need_swift() { need_packages python3-swift memcached curl; }
+
 # swift_up DIRECTORY [ADDRESS [COMMAND...]]: starts a real Swift that keeps everything in
 # DIRECTORY and sets swift to the environment that names it. COMMAND, if given, is put
-# before hack/swift.sh: nsenter, say. swift_wipe DIRECTORY ends and removes it.
+# before hack/swift.sh: nsenter, say; that may lead to where no package can be fetched.
+# swift_wipe DIRECTORY ends and removes it.
 swift_up() {
 	local said
+	need_swift
 	# A range of ports of its own, so that several may run; swift.sh refuses one in use.
 	said=$(env "ROOT=$1" "BIND=${2:-127.0.0.1}" "PORT=${PORT:-$((20000 + RANDOM % 80 * 100))}" "${@:3}" hack/swift.sh up) ||
 		die "no Swift: see above"

@@ -254,7 +254,7 @@ case ${1:-} in
 up)
 	[ "$NODES" = 1 ] || [ "$NODES" = 3 ] || die "NODES=$NODES: 1 or 3"
 	mkdir -p "$ETC" "$RUN" "$LOG"
-	need_packages python3-swift memcached curl
+	need_swift
 	configure
 	start
 	;;

@@ -58,7 +58,8 @@ func (s Server) Serve(ctx context.Context, register ...func(grpc.ServiceRegistra
 	}
 	if s.Keys != nil && listener.Addr().Network() != "unix" {
 		options = append(options, grpc.Creds(s.Keys.Server()),
-			grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: connectionAge}))
+			grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: connectionAge}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: trust.PingEvery / 2, PermitWithoutStream: true}))
 	}
 	server := grpc.NewServer(options...)
 	for _, add := range register {

@@ -5,16 +5,27 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 )
 
 // ErrNoKeys says that a network address is of no use without certificates.
 var ErrNoKeys = errors.New("a network address needs --certificates; without them there are unix sockets")
 
 const scheme = "tls"
+
+// A peer that is lost says nothing: without pings a call to it would wait as long as TCP
+// does, a quarter of an hour, on a connection that a Service once led to a node that has
+// gone since. So no call waits longer than PingEvery and pingWait for a peer that is not
+// there; how long a peer that is there takes is the caller's affair.
+const (
+	PingEvery = 10 * time.Second // a server lets clients ping at twice that pace
+	pingWait  = 5 * time.Second
+)
 
 // Endpoint says where somebody is reached over the network, and who that must be:
 // "tls://IDENTITY@HOST:PORT".
@@ -39,5 +50,6 @@ func (k *Keys) Dial(endpoint string, refused func(error)) (*grpc.ClientConn, err
 	}
 	c := k.Client(Identity(u.User.Username()), refused)
 	// A proxy of the environment is there for the way to Swift.
-	return grpc.NewClient(u.Host, grpc.WithTransportCredentials(c), grpc.WithNoProxy(), traced)
+	return grpc.NewClient(u.Host, grpc.WithTransportCredentials(c), grpc.WithNoProxy(), traced,
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: PingEvery, Timeout: pingWait, PermitWithoutStream: true}))
 }
