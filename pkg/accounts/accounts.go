@@ -98,6 +98,18 @@ func (a *Accounts) Store(name string) (swift.Store, error) {
 	return client, nil
 }
 
+// Check asks an account whether it takes its credentials; [Own] is not asked.
+func (a *Accounts) Check(ctx context.Context, name string) error {
+	if name == Own {
+		return nil
+	}
+	s, err := a.Store(name)
+	if err == nil {
+		_, err = s.Containers(ctx, "", "", 1)
+	}
+	return err
+}
+
 // Routed is a store that reaches each container through its account.
 type Routed struct {
 	accounts *Accounts

@@ -7,6 +7,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
@@ -91,5 +92,19 @@ func TestSecretsAreChecked(t *testing.T) {
 		_, err := r.controller.CreateVolume(t.Context(), q)
 		expect(t, name, err, codes.InvalidArgument, "secrets")
 		expect(t, name, err, codes.InvalidArgument, c.mention)
+	}
+}
+
+// Credentials that Swift refuses leave no record behind: external-provisioner takes the
+// refusal for final and asks for no deletion when the claim goes.
+func TestRefusedCredentialsLeaveNothing(t *testing.T) {
+	r := newRig(t)
+	q := createRequest("one")
+	q.Secrets = r.otherAccount()
+	q.Secrets["ST_KEY"] = "wrong"
+	_, err := r.controller.CreateVolume(t.Context(), q)
+	expect(t, "create with a wrong key", err, codes.Unauthenticated, "secret")
+	for row, err := range authority.All(t.Context(), r.records.Volumes()) {
+		t.Errorf("there is a record: %+v, %v", row.Value, err)
 	}
 }

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -44,12 +45,19 @@ type Cluster interface {
 	GivenUp(ctx context.Context, node string) (bool, error)
 }
 
+// ClassAccounts takes in the credentials of Swift accounts and tries them; see
+// [accounts.Accounts].
+type ClassAccounts interface {
+	Add(secrets map[string]string) (name string, err error)
+	Check(ctx context.Context, name string) error
+}
+
 // ControllerConfig is what the controller service stands on.
 type ControllerConfig struct {
 	Catalog  Catalog
 	Cluster  Cluster
 	Account  Account
-	Accounts Accounts
+	Accounts ClassAccounts
 	Keys     Keys
 	Exports  Exports
 }
@@ -85,6 +93,11 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	}
 	if err := spec.Keys.Check(encrypted); err != nil {
 		return nil, invalid("secrets", "%v", err)
+	}
+	// No record is made of a volume for which nothing can be: whoever asks may give up, and
+	// asks for no deletion then.
+	if err := c.config.Accounts.Check(ctx, spec.Account); err != nil {
+		return nil, fmt.Errorf("the Swift account that the class's secret names: %w", err)
 	}
 	v, err := c.config.Catalog.CreateVolume(ctx, spec)
 	if err != nil {

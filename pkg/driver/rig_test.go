@@ -41,6 +41,7 @@ type rig struct {
 	dir        string
 	log        *output
 	store      swift.Store
+	records    authority.Authority
 	catalog    *catalog.Catalog
 	cluster    *cluster
 	machine    *drivertest.Host
@@ -62,7 +63,7 @@ func newRig(t testing.TB) *rig {
 	}
 	r := &rig{
 		t: t, dir: dir, log: &output{}, cluster: &cluster{}, account: &account{}, machine: drivertest.NewHost(),
-		store: swifttest.NewStore(t),
+		store: swifttest.NewStore(t), records: records,
 	}
 	vault := accounts.Directory(filepath.Join(dir, "accounts"))
 	all, class := accounts.New(r.store, vault, swift.Options{}), keys.Vault{Store: vault}
