@@ -3,6 +3,7 @@ package trust
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -28,8 +29,12 @@ const (
 )
 
 // Endpoint says where somebody is reached over the network, and who that must be:
-// "tls://IDENTITY@HOST:PORT".
+// "tls://IDENTITY@HOST:PORT". Brackets around the host are kept for IPv6 alone: a
+// manifest that is for both kinds of address has them always.
 func Endpoint(id Identity, address string) string {
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		address = net.JoinHostPort(host, port)
+	}
 	return (&url.URL{Scheme: scheme, User: url.User(string(id)), Host: address}).String()
 }
 

@@ -89,3 +89,16 @@ func TestLostPeerIsNoticed(t *testing.T) {
 		t.Errorf("a lost peer after %v: %v", time.Since(began).Round(time.Second), err)
 	}
 }
+
+func TestEndpoint(t *testing.T) {
+	for address, want := range map[string]string{
+		"node:1":       "tls://node@node:1",
+		"10.0.0.2:1":   "tls://node@10.0.0.2:1",
+		"[10.0.0.2]:1": "tls://node@10.0.0.2:1",
+		"[fd00::2]:1":  "tls://node@[fd00::2]:1",
+	} {
+		if got := trust.Endpoint("node", address); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
+}
