@@ -120,6 +120,7 @@ database() {
 	example database
 	rolled_out statefulset/database
 	local rows=$state/rows before loads
+	: >"$rows"
 	sql database-0 'create table ledger (n int primary key)' >/dev/null
 	in_pod database-0 pgbench -q -i -U postgres >/dev/null 2>&1
 	in_pod database-0 pgbench -U postgres -c 2 -T 600 >"$state/log/pgbench" 2>&1 &
