@@ -10,6 +10,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 )
@@ -27,6 +28,13 @@ const (
 	PingEvery = 10 * time.Second // a server lets clients ping at twice that pace
 	pingWait  = 5 * time.Second
 )
+
+// reconnect says how soon a peer that was away is found again. By itself gRPC would look every
+// two minutes at last, and refuse all calls in between.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 500 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	MinConnectTimeout: pingWait,
+}
 
 // Endpoint says where somebody is reached over the network, and who that must be:
 // "tls://IDENTITY@HOST:PORT". Brackets around the host are kept for IPv6 alone: a
@@ -56,5 +64,6 @@ func (k *Keys) Dial(endpoint string, refused func(error)) (*grpc.ClientConn, err
 	c := k.Client(Identity(u.User.Username()), refused)
 	// A proxy of the environment is there for the way to Swift.
 	return grpc.NewClient(u.Host, grpc.WithTransportCredentials(c), grpc.WithNoProxy(), traced,
+		grpc.WithConnectParams(reconnect),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: PingEvery, Timeout: pingWait, PermitWithoutStream: true}))
 }

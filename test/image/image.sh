@@ -106,7 +106,7 @@ has_what_it_needs() {
 	expect /usr/local/bin/csi-swiftblock "$(in_image find /usr/local -type f)"
 	local container
 	container=$(docker create "$image")
-	docker cp -q "$container:/usr/local/bin/csi-swiftblock" "$work/csi-swiftblock"
+	docker cp "$container:/usr/local/bin/csi-swiftblock" "$work/csi-swiftblock"
 	docker rm "$container" >/dev/null
 	go version -m "$work/csi-swiftblock" >"$work/modules"
 	grep -q 'build.*CGO_ENABLED=0' "$work/modules" || die "the binary is not static"
@@ -136,7 +136,7 @@ lists_what_it_has() {
 		{
 			printf "%s\n  {\"SPDXID\": \"SPDXRef-%d\", \"name\": \"%s\", \"versionInfo\": \"%s\", \"downloadLocation\": \"NOASSERTION\", \"filesAnalyzed\": false,\n" \
 				"   \"externalRefs\": [{\"referenceCategory\": \"PACKAGE-MANAGER\", \"referenceType\": \"purl\", \"referenceLocator\": \"pkg:%s/%s@%s\"}]}", \
-				NR > 1 ? "," : "", NR, $2, $3, $1, $2, $3
+				(NR > 1 ? "," : ""), NR, $2, $3, $1, $2, $3
 		}
 		END { print "]}" }' >"$1"
 	python3 -c 'import json, sys
@@ -149,7 +149,7 @@ other_architecture() {
 	local container
 	build --platform linux/arm64 --target build --tag "$image-arm64" .
 	container=$(docker create --platform linux/arm64 "$image-arm64" true)
-	docker cp -q "$container:/csi-swiftblock" "$work/csi-swiftblock-arm64"
+	docker cp "$container:/csi-swiftblock" "$work/csi-swiftblock-arm64"
 	docker rm "$container" >/dev/null
 	go version -m "$work/csi-swiftblock-arm64" | grep -q GOARCH=arm64 || die "not a binary for arm64"
 	qemu-aarch64-static "$work/csi-swiftblock-arm64" --help | grep -q 'Block storage for Kubernetes'

@@ -127,9 +127,12 @@ downgrade_is_refused() {
 
 all_closed() { [ -z "$(k get swiftblockvolumes -o jsonpath='{.items[?(@.record.opening.open==true)].metadata.name}')" ]; }
 
-# need_writer makes the claim and the pod of claim.yaml, if they are not there.
+# need_writer makes the claim and the pod of claim.yaml, if they are not there. The claim may
+# have grown.
 need_writer() {
-	example claim
+	local size
+	size=$(k get pvc data -o jsonpath='{.spec.resources.requests.storage}' 2>/dev/null) || size=1Gi
+	example claim 1Gi "$size"
 	running pod/writer
 	writer_goes_on
 }
@@ -252,9 +255,12 @@ disaster() {
 	k -n "$namespace" scale deployment/csi-swiftblock-controller --replicas=0 >/dev/null
 	k -n "$namespace" wait --for=delete pod -l app.kubernetes.io/component=controller --timeout=120s >/dev/null
 	pv=$(k get pvc data -o jsonpath='{.spec.volumeName}')
-	gone pvc/data
-	k delete pv "$pv" --wait=false >/dev/null
-	k patch pv "$pv" --type=merge -p '{"metadata": {"finalizers": null}}' >/dev/null
+	# The sidecars that would take their finalizers away are gone, too.
+	k delete "pv/$pv" pvc/data --wait=false >/dev/null
+	for lost in "pv/$pv" pvc/data; do
+		k patch "$lost" --type=merge -p '{"metadata": {"finalizers": null}}' >/dev/null 2>&1 || true # it may be gone
+	done
+	k wait --for=delete "pv/$pv" pvc/data --timeout=30s >/dev/null
 	k delete -f charts/csi-swiftblock/crds >/dev/null
 	count=$(in_pod "$pod" cat /data/alive)
 	until_true 30 "the pod writes without an authority" alive_is_past "$pod" "$count"
@@ -349,7 +355,6 @@ uninstall() {
 	k get swiftblockvolume "$volume" >/dev/null
 	containers swiftblock:demo | grep -qF "$volume"
 	install
-	example claim
-	running pod/writer
+	need_writer
 	expect stays "$(in_pod writer cat /data/file)"
 }
