@@ -89,7 +89,7 @@ expect() { [ "$2" = "$1" ] || die "want \"$1\", have \"$2\""; }
 
 runs_as_nobody() {
 	expect "uid=65532 gid=65532 groups=65532" "$(in_image id)"
-	docker run --rm --network=none --read-only --cap-drop=ALL "$image" --help | grep -q 'Block storage for Kubernetes' ||
+	docker run --rm --network=none --read-only --cap-drop=ALL "$image" --help | grep 'Block storage for Kubernetes' >/dev/null ||
 		die "the entry point is not our program"
 }
 
@@ -151,8 +151,8 @@ other_architecture() {
 	container=$(docker create --platform linux/arm64 "$image-arm64" true)
 	docker cp "$container:/csi-swiftblock" "$work/csi-swiftblock-arm64"
 	docker rm "$container" >/dev/null
-	go version -m "$work/csi-swiftblock-arm64" | grep -q GOARCH=arm64 || die "not a binary for arm64"
-	qemu-aarch64-static "$work/csi-swiftblock-arm64" --help | grep -q 'Block storage for Kubernetes'
+	go version -m "$work/csi-swiftblock-arm64" | grep GOARCH=arm64 >/dev/null || die "not a binary for arm64"
+	qemu-aarch64-static "$work/csi-swiftblock-arm64" --help | grep 'Block storage for Kubernetes' >/dev/null
 }
 
 main "$@"

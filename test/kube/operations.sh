@@ -137,20 +137,22 @@ need_writer() {
 	writer_goes_on
 }
 
-# Prometheus finds all processes of the driver, and takes the chart's alerts.
+# Prometheus scrapes all processes of the driver, which are behind the chart's Service, and takes
+# the chart's alerts. Debian's Prometheus cannot ask Kubernetes itself.
 metrics() {
 	need_writer
+	need_packages prometheus
+	local targets
+	targets=$(k -n "$namespace" get endpointslices -l kubernetes.io/service-name=csi-swiftblock-metrics -o go-template='
+		{{- range .items}}{{$ports := .ports}}{{range .endpoints}}{{$address := index .addresses 0}}
+		{{- range $ports}}{{printf "\"%s:%v\", " $address .port}}{{end}}{{end}}{{end}}')
 	mkdir -p "$state/prometheus"
 	cp charts/csi-swiftblock/files/alerts.yaml "$state/prometheus/"
 	cat >"$state/prometheus/prometheus.yaml" <<-END
 		global: {scrape_interval: 5s, evaluation_interval: 5s}
 		rule_files: [alerts.yaml]
 		scrape_configs:
-		  - job_name: csi-swiftblock-metrics
-		    kubernetes_sd_configs: [{role: endpoints, kubeconfig_file: "$KUBECONFIG", namespaces: {names: ["$namespace"]}}]
-		    relabel_configs:
-		      - {source_labels: [__meta_kubernetes_service_name], regex: csi-swiftblock-metrics, action: keep}
-		      - {source_labels: [__meta_kubernetes_endpoint_port_name], regex: m-.*, action: keep}
+		  - {job_name: csi-swiftblock-metrics, static_configs: [{targets: [${targets%, }]}]}
 	END
 	prometheus=
 	kube prometheus --config.file="$state/prometheus/prometheus.yaml" --storage.tsdb.path="$state/prometheus/data" \
