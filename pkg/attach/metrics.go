@@ -78,7 +78,7 @@ var figures = []figure[volume.Stats]{
 	gauge("dirty_bytes", "Bytes written that are not published.", func(s volume.Stats) float64 { return float64(s.Journal.DirtyBytes) }),
 	gauge("writes_held", "Writes that wait for room in the journal.", func(s volume.Stats) float64 { return float64(s.Journal.Held) }),
 	gauge("published_age_seconds", "Age of the newest published data; 0 while nothing is newer.", publishedAge),
-	gauge("publication_failing", "1 while the publication does not get on.", func(s volume.Stats) float64 { return truth(s.Failing != nil) }),
+	gauge("publication_failing", "1 while the publication, or a read from Swift, does not get on.", func(s volume.Stats) float64 { return truth(s.Failing != nil) }),
 	gauge("damaged", "1 once damage was proven.", func(s volume.Stats) float64 { return truth(s.Damaged != nil) }),
 	counter("journal_records_total", "Records written to the journal.", func(s volume.Stats) float64 { return float64(s.Journal.Records) }),
 	counter("journal_syncs_total", "Syncs of the journal.", func(s volume.Stats) float64 { return float64(s.Journal.Syncs) }),

@@ -501,3 +501,23 @@ func TestHeads(t *testing.T) {
 	r.open()
 	r.want(0, noise(1, 4096))
 }
+
+// That a read waits for Swift is told, whatever the publication does.
+func TestReadThatWaitsIsTold(t *testing.T) {
+	r := mixed(t)
+	r.store.set(func(s *spy) { s.before = func(string, string) error { return errAway } })
+	read := make(chan error, 2)
+	for n := range 2 {
+		go func() { read <- r.ReadAt(r.ctx, make([]byte, 4096), int64(n)*8*mib) }()
+	}
+	waitFor(t, func() bool { return errors.Is(r.Stats().Failing, swift.ErrUnavailable) })
+	if s := r.Stats(); time.Since(s.FailingFrom) > time.Minute {
+		t.Errorf("failing since %v", s.FailingFrom)
+	}
+	r.store.set(func(s *spy) { s.before = nil })
+	r.must(<-read)
+	r.must(<-read)
+	if err := r.Stats().Failing; err != nil {
+		t.Errorf("all reads have ended, and still: %v", err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,44 @@ type patient struct {
 	missing time.Duration // how long an object must stay absent to be damage
 
 	gets, bytes atomic.Int64 // that succeeded, and what they returned
+	stuck       stuck
+}
+
+// stuck are the reads that a store which is away makes wait.
+type stuck struct {
+	mu     sync.Mutex
+	reads  int
+	from   time.Time // since when there are any
+	newest error     // of an attempt of one of them
+}
+
+// met notes that an attempt of a read has failed, its first one or another.
+func (s *stuck) met(err error, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first {
+		if s.reads++; s.reads == 1 {
+			s.from = time.Now()
+		}
+	}
+	s.newest = err
+}
+
+// over notes that a read that met failures has ended.
+func (s *stuck) over() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads--
+}
+
+// get returns since when reads wait, and why; a nil error if none do.
+func (s *stuck) get() (from time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reads == 0 {
+		return time.Time{}, nil
+	}
+	return s.from, s.newest
 }
 
 // during returns ctx as it is until the volume ends.
@@ -68,7 +107,7 @@ func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOp
 	ctx, cancel := p.during(ctx)
 	defer cancel()
 	var since time.Time // when it was first found absent
-	absent := 0
+	absent, waits := 0, false
 	for n := 0; ; n++ {
 		obj, err := p.get(ctx, container, name, o)
 		switch {
@@ -87,6 +126,12 @@ func (p *patient) Get(ctx context.Context, container, name string, o swift.GetOp
 			}
 			if absent >= 3 && time.Since(since) >= p.missing {
 				return swift.Object{}, damaged(container, name, err)
+			}
+		default:
+			p.stuck.met(err, !waits)
+			if !waits {
+				waits = true
+				defer p.stuck.over()
 			}
 		}
 		o.Buf = nil // the attempt that failed may still write into it

@@ -320,7 +320,7 @@ type Stats struct {
 	PublishedAt time.Time       // when this process last published; zero: never
 	Waiting     time.Time       // when the oldest generation that is not published was sealed; zero: all are
 	Damaged     error           // the first damage that was proven since the volume was opened; nil: none
-	Failing     error           // why the publication under way does not get on; nil: it does
+	Failing     error           // why the publication under way, or a read, does not get on; nil: they do
 	FailingFrom time.Time
 	Fetches     int64 // GETs of immutable objects
 	Fetched     int64 // bytes that they returned
@@ -335,6 +335,9 @@ func (v *Volume) Stats() Stats {
 		Fetched: v.objects.store.bytes.Load(),
 	}
 	s.PublishedAt, s.FailingFrom, s.Failing = v.publisher.health.get()
+	if s.Failing == nil {
+		s.FailingFrom, s.Failing = v.objects.store.stuck.get()
+	}
 	if sealed := v.journal.Sealed(); len(sealed) > 0 {
 		s.Waiting = sealed[0].Sealed()
 	}

@@ -262,7 +262,12 @@ func (m *machine) kubelet(what string, call func(context.Context) error) {
 // metric is a figure of the volume that its export process shows.
 func (v volume) metric(name string) float64 {
 	v.t.Helper()
-	line := v.run(`busybox wget -qO - http://%s/metrics | grep '^swiftblock_volume_%s{.*%s'`, metrics, name, v.id)
+	var line string
+	v.eventually("no figure "+name, func() (is bool) { // export may just have been started
+		var err error
+		line, err = v.try(`busybox wget -qO - http://%s/metrics | grep '^swiftblock_volume_%s{.*%s'`, metrics, name, v.id)
+		return err == nil
+	})
 	value, err := strconv.ParseFloat(line[strings.LastIndex(line, " ")+1:], 64)
 	v.must(err)
 	return value
