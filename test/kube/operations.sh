@@ -79,12 +79,12 @@ replace_nodes_pods() {
 controllers_are_there() { rolled_out -n "$namespace" deployment/csi-swiftblock-controller; }
 image_of() { k -n "$namespace" get pod "$1" -o jsonpath='{.spec.containers[0].image}'; }
 
-# daemonset_is_ready [UPDATED]: on both nodes, on so many of them as it is to be now.
+# daemonset_is_ready [UPDATED]: on both nodes, on at least so many of them as it is to be now.
 daemonset_is_ready() {
-	local numbers
-	numbers=$(k -n "$namespace" get daemonset csi-swiftblock-node \
+	local desired ready updated
+	read -r desired ready updated < <(k -n "$namespace" get daemonset csi-swiftblock-node \
 		-o jsonpath='{.status.desiredNumberScheduled} {.status.numberReady} {.status.updatedNumberScheduled}')
-	[ "$numbers" = "2 2 ${1:-2}" ]
+	[ "$desired $ready" = "2 2" ] && [ "${updated:-0}" -ge "${1:-2}" ]
 }
 
 # The next release is installed while a pod writes. Then the old one is put back: where the
