@@ -1,10 +1,10 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-node e2e-node-full kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak catalog-swift
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-full e2e-node e2e-node-full kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak catalog-swift
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 need-go:
 	@command -v go >/dev/null || { echo "make: there is no Go: install Go 1.26 or newer and put it on PATH" >&2; exit 1; }
@@ -53,6 +53,10 @@ kube: need-go ## the authority in Kubernetes on a real etcd and kube-apiserver (
 
 e2e: need-go ## what users do, on a real Kubernetes with our chart
 	@test/kube/e2e.sh
+
+e2e-full: need-go ## the same and what takes long: all of Kubernetes' storage suite, a node that reboots
+	@E2E_FULL=1 test/kube/e2e.sh
+	@MUTANT=1 test/kube/reboot.sh
 
 bench-engine: need-go ## the block engine against its peers (ARGS="-quick -force")
 	go run ./test/bench/engine $(ARGS)

@@ -1,8 +1,11 @@
 #!/bin/bash
 # e2e.sh [JOURNEY...]: what users do, on a real Kubernetes of two nodes with our chart: the
 # cluster of cluster.sh, the chart installed by helm, and then the journeys of journeys.sh
-# and operations.sh with real pods, all of them or those named. KEEP=1 leaves the cluster, and the next run
-# finds it.
+# and operations.sh with real pods, and a part of Kubernetes' own suite for storage drivers;
+# or the journeys that are named (install is the first, where there is a choice).
+#
+#   KEEP=1       leave the cluster: the next run finds it
+#   E2E_FULL=1   also the journeys that take long, and the whole suite: hours
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=hack/lib.sh
@@ -31,7 +34,10 @@ main() {
 	. "$state/swift.env"
 	hosts
 	local journey began whole=$EPOCHREALTIME
-	[ $# -gt 0 ] || set -- "${journeys[@]}"
+	if [ $# = 0 ]; then
+		set -- "${journeys[@]}" suite_subset deletion
+		[ -z "${E2E_FULL:-}" ] || set -- "${journeys[@]}" "${long[@]}" suite deletion
+	fi
 	for journey; do
 		began=$EPOCHREALTIME
 		$journey
@@ -62,6 +68,16 @@ diagnose() {
 }
 
 k() { kube kubectl "$@"; }
+
+suite_subset() { test/kube/suite.sh subset; }
+
+# suite writes what came out of it into the tree, to be committed.
+suite() {
+	local status=0
+	test/kube/suite.sh || status=$?
+	go run ./test/kube/report "$state/suite/junit_01.xml" >test/kube/results.md
+	return $status
+}
 
 # in_driver COMMAND... runs our command line beside the controller.
 in_driver() {

@@ -110,6 +110,7 @@ upgrade() {
 	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
 	writer_goes_on
 	# Back for good: with no volume open, nothing has the newer format.
+	gone deployment --all
 	gone pod/writer
 	until_true 120 "the volume is closed" all_closed
 	helm_upgrade
