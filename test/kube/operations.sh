@@ -279,7 +279,11 @@ disaster() {
 	controllers_are_there
 
 	# What had been deleted a moment ago came back, too, and is deleted again.
-	for lost in $(in_driver volume ls --authority kubernetes --json | sed -nE 's/^ *"id": *"([^"]+)".*/\1/p'); do
+	for lost in $(ids snapshot); do
+		k get volumesnapshotcontents -o jsonpath='{.items[*].status.snapshotHandle}' | grep -qF "$lost" ||
+			in_driver snapshot rm --authority kubernetes --cluster test "$lost" >/dev/null
+	done
+	for lost in $(ids volume); do
 		[ "$lost" = "$kept" ] || k get pv -o jsonpath='{.items[*].spec.csi.volumeHandle}' | grep -qF "$lost" ||
 			in_driver volume rm --authority kubernetes --cluster test "$lost" >/dev/null
 	done
@@ -303,6 +307,9 @@ alive_is_past() { [ "$(in_pod "$1" cat /data/alive)" -gt "$2" ]; }
 stands_still() { ! in_pod "$1" sh -c 'echo >/data/alive && sync' 2>/dev/null; }
 
 closed() { [ "$(k get swiftblockvolume "$1" -o jsonpath='{.record.opening.open}')" != true ]; }
+
+# ids volume|snapshot prints the ids of all that the driver has.
+ids() { in_driver "$1" ls --authority kubernetes --json | sed -nE 's/^ *"id": *"([^"]+)".*/\1/p'; }
 
 # recover is run by the administrator, who has the cluster's and Swift's credentials.
 recover() {
