@@ -16,6 +16,7 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 prefix=swiftblock.test
 image=$prefix/csi-swiftblock:test
 version=0.0.0-test
+revision=$(git rev-parse HEAD)
 export DOCKER_HOST=unix:///run/docker.sock DOCKER_BUILDKIT=1
 docker() { /usr/bin/docker "$@"; }
 
@@ -76,7 +77,7 @@ has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
 build() {
 	docker build --quiet --network=host --build-arg "GO=$prefix/golang:$(go env GOVERSION)" --build-arg "BASE=$prefix/debian:bookworm" \
-		--build-arg "VERSION=$version" --build-arg "REVISION=$(git rev-parse HEAD)" "$@" >"$work/build.log" 2>&1 ||
+		--build-arg "VERSION=$version" --build-arg "REVISION=$revision" "$@" >"$work/build.log" 2>&1 ||
 		die "the Dockerfile does not build: $(tail -n 20 "$work/build.log")"
 }
 
@@ -114,7 +115,7 @@ has_what_it_needs() {
 
 is_labelled() {
 	local label
-	for label in "title csi-swiftblock" "licenses Apache-2.0" "version $version" "revision $(git rev-parse HEAD)" \
+	for label in "title csi-swiftblock" "licenses Apache-2.0" "version $version" "revision $revision" \
 		"base.name $prefix/debian:bookworm"; do
 		expect "${label#* }" "$(docker image inspect -f "{{index .Config.Labels \"org.opencontainers.image.${label%% *}\"}}" "$image")"
 	done
@@ -127,7 +128,7 @@ lists_what_it_has() {
 	{
 		in_image dpkg-query -W -f 'deb debian/${Package} ${Version}\n'
 		awk '$1 == "dep" { print "golang", $2, $3 }' "$work/modules"
-	} | awk -v revision="$(git rev-parse HEAD)" -v created="$(date -u +%FT%TZ)" '
+	} | awk -v revision="$revision" -v created="$(date -u +%FT%TZ)" '
 		BEGIN {
 			printf "{\"spdxVersion\": \"SPDX-2.3\", \"dataLicense\": \"CC0-1.0\", \"SPDXID\": \"SPDXRef-DOCUMENT\", \"name\": \"csi-swiftblock\",\n" \
 				" \"documentNamespace\": \"https://swiftblock.dev/spdx/%s\",\n" \

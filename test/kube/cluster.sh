@@ -152,6 +152,8 @@ up() {
 	local began=$EPOCHREALTIME
 	guest_begin
 	trap guest_abandon EXIT
+	# Here, as from within the namespace no package can be fetched.
+	case " ${kinds[*]} " in *" machine "*) test/kube/machine.sh build ;; esac
 	configure
 	network
 	control_plane
