@@ -140,6 +140,7 @@ need_writer() {
 
 # Prometheus scrapes all processes of the driver, which are behind the chart's Service, and takes
 # the chart's alerts. Debian's Prometheus cannot ask Kubernetes itself.
+# shellcheck disable=SC2016 # a template, not for this shell to expand
 metrics() {
 	need_writer
 	need_packages prometheus
