@@ -188,7 +188,7 @@ func totals(b *strings.Builder, specs []spec) {
 		count[verdict]++
 		seconds += s.seconds
 	}
-	b.WriteString("# Kubernetes' storage suite\n\nWritten by `go run ./test/kube/report`, from the report of `make e2e-full`.\n\n| verdict | specs |\n|---|---|\n")
+	b.WriteString("# Kubernetes' storage suite\n\nWritten by `go run ./test/kube/report`, from a report of test/kube/suite.sh.\n\n| verdict | specs |\n|---|---|\n")
 	for _, verdict := range sortedKeys(count) {
 		fmt.Fprintf(b, "| %s | %d |\n", verdict, count[verdict])
 	}
