@@ -69,7 +69,8 @@ type Exec struct {
 }
 
 // Run starts the tool in a process group of its own, so that what it started
-// dies with it when ctx ends.
+// dies with it when ctx ends. It returns soon after that even if the tool does not: a
+// goroutine is left to wait for it.
 func (x Exec) Run(ctx context.Context, tool string, args ...string) ([]byte, error) {
 	line := append(append(append([]string{}, x.Prefix...), tool), args...)
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
@@ -79,7 +80,15 @@ func (x Exec) Run(ctx context.Context, tool string, args ...string) ([]byte, err
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killWait
 
-	err := cmd.Run()
+	ended, lost := make(chan error, 1), make(chan struct{})
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(2*killWait, func() { close(lost) }) })()
+	go func() { ended <- cmd.Run() }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-lost: // it may still write to the buffers
+		return nil, &ToolError{Tool: tool, Args: args, Code: -1, Err: ctx.Err()}
+	}
 	if err == nil {
 		return stdout.Bytes(), nil
 	}

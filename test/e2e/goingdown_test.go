@@ -11,7 +11,7 @@ import (
 // wait for, and nothing that was written is lost; not even what was not synced, but
 // where nobody can serve the volumes.
 func TestGoingDown(t *testing.T) {
-	onlyFull(t) // until it has been seen to pass
+	onlyFull(t)
 	for _, c := range []struct {
 		name   string
 		before func(m *machine)
