@@ -30,7 +30,7 @@ main() {
 	swift_directory=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
 	swift_up "$swift_directory" 10.77.0.1 nsenter "--net=/run/netns/$netns"
 
-	local limit=1800 environment=(E2E_BINARY=bin/csi-swiftblock "E2E_FULL=${E2E_FULL:-}" "E2E_LOGS=$logs")
+	local limit=1500 environment=(E2E_BINARY=bin/csi-swiftblock "E2E_FULL=${E2E_FULL:-}" "E2E_LOGS=$logs")
 	[ -z "${E2E_FULL:-}" ] || limit=10800
 	setsid test/guest/guest.sh run -n "$netns" -g 1 -t "$limit" -l "$logs/second.kernel" -- \
 		env "${environment[@]}" E2E_AGENT=10.77.0.3:9000 .cache/e2e.test >"$logs/second.log" 2>&1 &

@@ -1,11 +1,21 @@
 package host
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestExec(t *testing.T) {
@@ -57,5 +67,62 @@ func TestExecEndsWithItsContext(t *testing.T) {
 	}
 	if took := time.Since(start); took > killWait+5*time.Second {
 		t.Errorf("took %v", took)
+	}
+}
+
+// A tool that is killed and does not go, as one that sleeps in the kernel, holds nobody
+// whose time is up. What keeps this one is a tracer: a killed process that is traced
+// cannot be waited for by its parent.
+func TestToolThatCannotBeKilled(t *testing.T) {
+	const traced = "HOST_TEST_TRACED"
+	if pid, err := strconv.Atoi(os.Getenv(traced)); err == nil {
+		runtime.LockOSThread()
+		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0, 0, 0); errno != 0 {
+			t.Fatal("seize: ", errno)
+		}
+		fmt.Println("seized")
+		time.Sleep(time.Minute)
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root may trace what is not its child")
+	}
+	file := filepath.Join(t.TempDir(), "pid")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Exec{}.Run(ctx, "sh", "-c", "echo $$ >"+file+".new; mv "+file+".new "+file+"; exec sleep 60")
+		ended <- err
+	}()
+	var pid []byte
+	for len(pid) == 0 {
+		time.Sleep(time.Millisecond)
+		pid, _ = os.ReadFile(file)
+	}
+	tracer := exec.Command(os.Args[0], "-test.run=^TestToolThatCannotBeKilled$")
+	tracer.Env = append(os.Environ(), traced+"="+strings.TrimSpace(string(pid)))
+	said, err := tracer.StdoutPipe()
+	if err == nil {
+		err = tracer.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		tracer.Process.Kill()
+		tracer.Wait()
+	}()
+	if line, err := bufio.NewReader(said).ReadString('\n'); line != "seized\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(5 * killWait):
+		t.Error("the caller is held")
 	}
 }

@@ -76,15 +76,15 @@ func TestLostPeerIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	stub := grpc_health_v1.NewHealthClient(conn)
-	if err := ask(stub); err != nil {
+	health := grpc_health_v1.NewHealthClient(conn)
+	if err := ask(health); err != nil {
 		t.Fatal(err)
 	}
 	w.cut.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	began := time.Now()
-	_, err = stub.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	_, err = health.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	if code := status.Code(err); code != codes.Unavailable {
 		t.Errorf("a lost peer after %v: %v", time.Since(began).Round(time.Second), err)
 	}
