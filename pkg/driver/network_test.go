@@ -95,6 +95,29 @@ func TestNodesOverTheNetwork(t *testing.T) {
 	}
 }
 
+// slow answers after a time.
+type slow struct {
+	wire.UnimplementedExportsServer
+	after time.Duration
+}
+
+func (s slow) Detach(context.Context, *wire.DetachRequest) (*wire.DetachResponse, error) {
+	time.Sleep(s.after)
+	return &wire.DetachResponse{}, nil
+}
+
+// A call may take long: a server lets its clients ping meanwhile as often as they do, where gRPC
+// by itself would end the connection at the fourth ping.
+func TestLongCallOverTheNetwork(t *testing.T) {
+	t.Parallel()
+	keys := certificates(t, trust.Controller, trust.Node("a"))
+	address := overNetwork(t, driver.Server{Keys: keys[trust.Node("a")], Allow: driver.FromController},
+		func(s grpc.ServiceRegistrar) { wire.RegisterExportsServer(s, slow{after: 9 * trust.PingEvery / 2}) })
+	if err := (driver.Nodes{Keys: keys[trust.Controller]}).Handover(t.Context(), trust.Endpoint(trust.Node("a"), address), ident.NewVolume()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A node speaks for itself only.
 func TestOpeningsOverTheNetwork(t *testing.T) {
 	r := newRig(t)

@@ -7,6 +7,8 @@
 #   guest.sh net up|down NETNS [GUESTS] a network namespace for run -n: the host side has the
 #                                       address 10.77.0.1, guest I (0, 1…) 10.77.0.(2+I);
 #                                       they reach each other
+#   guest.sh look                       what the kernels of the guests that run say of themselves,
+#                                       also where nothing else in them answers
 #   guest.sh clean                      remove every guest made
 #
 #   -s DIR     the directory that is /share in the guest, and the command's working
@@ -148,8 +150,27 @@ finish() {
 	rm -rf "$run"
 }
 
+look() {
+	local run load memory told waiting
+	for run in "$guests"/run.*; do
+		[ -S "$run/uml/mconsole" ] || continue
+		ask() { "$here/mconsole" "$run/uml/mconsole" "$@" 2>&1; }
+		load=$(ask proc loadavg | tr -s '\n ' ' ')
+		memory=$(ask proc meminfo | awk '/^ *(MemFree|MemAvailable|Dirty|Writeback):/ { printf "%s %d MiB ", $1, $2 / 1024 }')
+		told=$(stat -c %s "$run/console")
+		ask sysrq 9 >/dev/null
+		ask sysrq w >/dev/null
+		sleep 0.5
+		waiting=$(tail -c "+$((told + 1))" "$run/console" | tr -d '\0\r')
+		echo "$waiting"
+		say "guest of \"$(cut -c1-60 "$run/command")\": load$load memory: ${memory}waiting in the kernel:" \
+			"$(sed -nE 's/^.*task:([^ ]+) .*/\1/p' <<<"$waiting" | paste -sd ' ')"
+	done
+}
+
 case ${1:-} in
 build) build ;;
+look) look ;;
 run)
 	shift
 	run "$@"

@@ -25,6 +25,8 @@ driver=csi.swiftblock.dev
 
 main() {
 	need_root "a cluster of its own"
+	mkdir -p "$state/log"
+	exec 3>&2 2> >(exec tee "$state/log/said" >&3)
 	trap finish EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
@@ -33,7 +35,7 @@ main() {
 	# shellcheck source=/dev/null
 	. "$state/swift.env"
 	hosts
-	local journey began whole=$EPOCHREALTIME
+	local began whole=$EPOCHREALTIME
 	if [ $# = 0 ]; then
 		set -- "${journeys[@]}" suite_subset deletion
 		[ -z "${E2E_FULL:-}" ] || set -- "${journeys[@]}" "${long[@]}" suite deletion
@@ -49,13 +51,14 @@ main() {
 
 finish() {
 	local status=$?
+	exec 2>&3
 	if [ $status != 0 ] && declare -F kube >/dev/null; then diagnose >&2 || true; fi
 	[ -z "${prometheus:-}" ] || kill "$prometheus" 2>/dev/null || true
 	[ -n "${KEEP:-}" ] || test/kube/cluster.sh down
 	exit $status
 }
 
-# diagnose prints what tells why a journey failed.
+# diagnose prints what tells why a journey failed, the most telling last.
 diagnose() {
 	k get nodes,pods,pvc,volumesnapshots,volumeattachments -A -o wide
 	k get events -A --sort-by=.lastTimestamp | tail -n 20
@@ -65,6 +68,10 @@ diagnose() {
 			echo "--- $pod $container" && k -n "$namespace" logs "$pod" -c "$container" --tail=6
 		done
 	done
+	test/guest/guest.sh look
+	k get nodes
+	tail -n 12 "$state/log/said" | cut -c1-300
+	say "${journey:-the cluster}: failed"
 }
 
 k() { kube kubectl "$@"; }
@@ -125,7 +132,7 @@ node_pod() {
 }
 
 # hosts starts a pod on each node through which the tests see the host, whether or not the
-# driver is there.
+# driver is there, and until late when the node goes down.
 hosts() {
 	k apply -f - >/dev/null <<-END
 		apiVersion: apps/v1
@@ -138,6 +145,7 @@ hosts() {
 		    spec:
 		      hostNetwork: true
 		      hostPID: true
+		      priorityClassName: system-node-critical
 		      terminationGracePeriodSeconds: 1
 		      tolerations: [{operator: Exists}]
 		      containers:
@@ -149,7 +157,7 @@ hosts() {
 # host_shell NODE COMMAND runs a shell command as root in the namespaces of a node.
 host_shell() {
 	local pod
-	pod=$(k -n kube-system get pods -l app=host --field-selector "spec.nodeName=$1" -o jsonpath='{.items[0].metadata.name}')
+	pod=$(k -n kube-system get pods -l app=host --field-selector "spec.nodeName=$1,status.phase=Running" -o jsonpath='{.items[0].metadata.name}')
 	k -n kube-system exec "$pod" -- nsenter -t 1 -m -u sh -c "$2"
 }
 

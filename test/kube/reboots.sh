@@ -28,22 +28,6 @@ reboots_install() {
 		metadata: {name: witness}
 		spec: {selector: {app: witness}, ports: [{port: 7000}]}
 		---
-		# A way to the host that is there without the driver.
-		apiVersion: apps/v1
-		kind: DaemonSet
-		metadata: {name: host}
-		spec:
-		  selector: {matchLabels: {app: host}}
-		  template:
-		    metadata: {labels: {app: host}}
-		    spec:
-		      nodeSelector: {kubernetes.io/hostname: node2}
-		      hostPID: true
-		      priorityClassName: system-node-critical
-		      terminationGracePeriodSeconds: 0
-		      containers:
-		        - {name: main, image: "swiftblock.test/busybox:test", command: [sleep, "1000000"], securityContext: {privileged: true}}
-		---
 		apiVersion: apps/v1
 		kind: StatefulSet
 		metadata: {name: writer}
@@ -83,12 +67,6 @@ reboots_install() {
 	until_true 600 "the writers write" writers_write
 }
 
-# machine_shell COMMAND runs a shell command as root on node2.
-machine_shell() {
-	k exec "$(k get pods -l app=host --field-selector status.phase=Running -o name | head -1)" -- \
-		nsenter -t 1 -m -u -i -n -p -- sh -c "$1"
-}
-
 # told WRITER prints the last record that the witness was told of.
 told() { in_pod witness awk -v name="$1" '$1 == name && $2 != "found" { last = $2 } END { print last + 0 }' /tmp/told; }
 
@@ -126,7 +104,7 @@ kept() {
 reboot() { # [LIMIT]
 	local began=$EPOCHREALTIME boot until=$((SECONDS + ${1:-$reboot_limit}))
 	boot=$(machine_boot)
-	machine_shell 'systemctl reboot' || true
+	host_shell node2 'systemctl reboot' || true
 	until went_down "$began" >"$state/down"; do
 		if [ $SECONDS -gt $until ]; then
 			[ -n "${1:-}" ] || die "node2 does not go down within $reboot_limit s: see $state/log/node2.console"
@@ -157,8 +135,8 @@ nothing_is_lost() { # SINCE
 	until_true 900 "the writers write again" writers_write
 	kept writer-0
 	kept writer-1
-	expect "" "$(machine_shell 'dmesg | grep -E "EXT4-fs (error|warning)|EXT4-fs .sd.*recovery|blocked for more than|Call Trace|I/O error"' || true)"
-	expect "0 0" "$(machine_shell 'cat /sys/fs/ext4/sd*/errors_count' | xargs)"
+	expect "" "$(host_shell node2 'dmesg | grep -E "EXT4-fs (error|warning)|EXT4-fs .sd.*recovery|blocked for more than|Call Trace|I/O error"' || true)"
+	expect "0 0" "$(host_shell node2 'cat /sys/fs/ext4/sd*/errors_count' | xargs)"
 	if awk -v since="$1" '$1 > since' "$state/log/node2.console" | grep -E 'blocked for more than|Call Trace|EXT4-fs error'; then
 		die "the console shows what is above"
 	fi
@@ -173,7 +151,7 @@ reboot_in_order() {
 	unit_is_there
 }
 
-unit_is_there() { until_true 120 "the host unit is active" machine_shell 'systemctl is-active -q csi-swiftblock-host.service'; }
+unit_is_there() { until_true 120 "the host unit is active" host_shell node2 'systemctl is-active -q csi-swiftblock-host.service'; }
 
 # The driver's pod has gone and does not come back: writers wait, nobody unmounts, and what
 # writer-1 has in the page cache has nowhere to go but to what the unit starts.
@@ -202,7 +180,7 @@ driver_returns() {
 # The same without the unit: it does not go down. What was synced is not lost even so.
 reboot_without_unit() {
 	driver_leaves
-	machine_shell 'rm /run/systemd/system/csi-swiftblock-host.service && systemctl daemon-reload && systemctl stop csi-swiftblock-host.service' || true
+	host_shell node2 'rm /run/systemd/system/csi-swiftblock-host.service && systemctl daemon-reload && systemctl stop csi-swiftblock-host.service' || true
 	expect never "$(reboot $reboot_limit)"
 	say "without the host unit, node2 has not gone down after $reboot_limit s"
 	test/kube/cluster.sh node crash 2
