@@ -62,11 +62,16 @@ finish() {
 diagnose() {
 	k get nodes,pods,pvc,volumesnapshots,volumeattachments -A -o wide
 	k get events -A --sort-by=.lastTimestamp | tail -n 20
-	local pod container
+	local pod container node
 	for pod in $(k -n "$namespace" get pods -o name); do
 		for container in $(k -n "$namespace" get "$pod" -o jsonpath='{.spec.containers[*].name}'); do
 			echo "--- $pod $container" && k -n "$namespace" logs "$pod" -c "$container" --tail=6
 		done
+	done
+	for node in node1 node2; do
+		kube timeout 20 ssh -i "$state/ssh.key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
+			"root@$(k get node $node -o jsonpath='{.status.addresses[0].address}')" \
+			'uptime; ps -eo stat,pcpu,wchan:20,args --sort=-pcpu | head -n 8 | cut -c1-120' || say "$node does not answer"
 	done
 	test/guest/guest.sh look
 	k get nodes
