@@ -183,7 +183,8 @@ launch_server() { launch "$1" bash hack/swift.sh serve "$ETC/$1.conf" "$2-server
 await() { # NAME KIND NODE PORT [ADDRESS]
 	local tries=600
 	until [ "$(curl -s -o /dev/null -m 2 --noproxy '*' -w '%{http_code}' "http://${5:-127.0.0.1}:$4/healthcheck")" = 200 ]; do
-		pid_of "$1" >/dev/null || die "$1 ended: $(tail -1 "$LOG/$1.log") (see $LOG/$1.log)"
+		# One that was launched just now may still have our command line.
+		pid_of "$1" >/dev/null || { sleep 1 && pid_of "$1" >/dev/null; } || die "$1 ended: $(tail -1 "$LOG/$1.log") (see $LOG/$1.log)"
 		((tries-- > 0)) || die "$1 does not answer (see $LOG/$1.log)"
 		sleep 0.1
 	done
