@@ -116,14 +116,16 @@ in_pod() { k exec "$1" -- "${@:2}"; }
 # expect WANT GOT
 expect() { [ "$2" = "$1" ] || die "want \"$1\", have \"$2\""; }
 
-# until_true SECONDS WHAT COMMAND... tries the command until it succeeds.
+# until_true SECONDS WHAT COMMAND... tries the command until it succeeds. What the last attempt
+# had to say is heard, of those before nothing.
 until_true() {
-	local until=$((SECONDS + $1)) what=$2
+	local until=$((SECONDS + $1)) what=$2 said=$state/log/attempt
 	shift 2
-	until "$@"; do
-		[ $SECONDS -lt $until ] || die "not in time: $what"
+	until "$@" 2>"$said"; do
+		[ $SECONDS -lt $until ] || { cat "$said" >&2 && die "not in time: $what"; }
 		sleep 1
 	done
+	cat "$said" >&2
 }
 
 # node_of POD prints the node that a pod is on; other_node NODE the one that is not NODE.

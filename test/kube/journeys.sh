@@ -50,7 +50,7 @@ export_killed() {
 	node=$(node_of writer)
 	restarts=$(export_restarts "$node")
 	host_shell "$node" 'for p in /proc/[0-9]*; do
-		case $(tr "\0" " " <$p/cmdline 2>/dev/null) in "/usr/local/bin/csi-swiftblock export "*) kill -KILL ${p#/proc/} ;; esac
+		case $(tr "\0" " " 2>/dev/null <$p/cmdline) in "/usr/local/bin/csi-swiftblock export "*) kill -KILL ${p#/proc/} ;; esac
 	done'
 	until_true 120 "export restarted" export_was_restarted "$node" "$restarts"
 	writer_goes_on
