@@ -68,14 +68,15 @@ diagnose() {
 			echo "--- $pod $container" && k -n "$namespace" logs "$pod" -c "$container" --tail=6
 		done
 	done
+	test/guest/guest.sh look 2>"$state/log/look"
 	for node in node1 node2; do
 		kube timeout 20 ssh -i "$state/ssh.key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
 			"root@$(k get node $node -o jsonpath='{.status.addresses[0].address}')" \
-			'uptime; ps -eo stat,pcpu,wchan:20,args --sort=-pcpu | head -n 8 | cut -c1-120' || say "$node does not answer"
+			'ps -eo stat,pcpu,wchan:20,args --sort=-pcpu | head -n 5 | cut -c1-90' || say "$node does not answer"
 	done
-	test/guest/guest.sh look
+	cut -c1-300 "$state/log/look"
 	k get nodes
-	tail -n 12 "$state/log/said" | cut -c1-300
+	tail -n 6 "$state/log/said" | cut -c1-160
 	say "${journey:-the cluster}: failed"
 }
 
