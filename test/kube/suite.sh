@@ -7,7 +7,9 @@
 #   suite.sh subset         a fixed part, which make e2e runs: minutes
 #   suite.sh FOCUS...       the specs whose names match one of the regular expressions
 #
-# Those that suite/left-out names never run. PROCS (3) specs run at a time. The report and the whole output are left in KUBE_STATE.
+# Those that suite/left-out names never run. PROCS (3) specs run at a time; those that the suite
+# calls disruptive, as they stop kubelet, run afterwards and alone. Reports and the whole
+# output are left in KUBE_STATE. With TIMEOUT (4h) the specs that did not run are not in them.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=hack/lib.sh
@@ -36,7 +38,7 @@ subset=(
 )
 
 main() {
-	local focus=("$@") began=$EPOCHREALTIME
+	local focus=("$@") skip began=$EPOCHREALTIME
 	need_root "a cluster of its own"
 	eval "$(test/kube/cluster.sh env)"
 	programs=$(test/kube/build.sh suite)
@@ -47,17 +49,26 @@ main() {
 	if [ "$*" = subset ]; then focus=("${subset[@]}"); fi
 	[ ${#focus[@]} -gt 0 ] || focus=("")
 	printf 'suite.sh: %s\n' "${focus[@]/#/External.Storage.*}" >&2
-	local status=0 skip
 	mapfile -t skip < <(sed -nE '/^#/!s/\t.*//p' test/kube/suite/left-out)
-	mkdir -p "$state/suite"
 	export KUBE_SSH_USER=root KUBE_SSH_KEY_PATH=$state/ssh.key # specs that stop kubelet
-	kube "$programs/ginkgo" run --procs="${PROCS:-3}" --no-color --silence-skips -v --timeout="${TIMEOUT:-4h}" \
+	rm -rf "$state/suite"
+	local status=0
+	specs together "${PROCS:-3}" '!Disruptive' || status=$?
+	[ "$*" = subset ] || specs alone 1 Disruptive || status=$?
+	say "the reports: $state/suite/*/junit_01.xml, the output: $state/log/suite.*.log, in $(seconds_since "$began") s"
+	return $status
+}
+
+# specs NAME PROCS LABELS runs the specs in focus that have the labels.
+specs() {
+	local status=0 log=$state/log/suite.$1.log
+	mkdir -p "$state/suite/$1"
+	kube "$programs/ginkgo" run --procs="$2" --no-color --silence-skips -v --timeout="${TIMEOUT:-4h}" --label-filter="$3" \
 		"${focus[@]/#/--focus=External.Storage.*}" "${skip[@]/#/--skip=}" "$programs/e2e.test" -- \
 		-kubeconfig "$KUBECONFIG" -provider local -num-nodes 2 -allowed-not-ready-nodes 0 -minStartupPods 0 \
-		-storage.testdriver "$PWD/test/kube/suite/driver.yaml" -report-dir "$state/suite" >"$state/log/suite.log" 2>&1 || status=$?
-	sed -nE '/^Ran [0-9]+ of/,$p' "$state/log/suite.log" | sed -E '/^(Ginkgo ran|Test Suite)/d' >&2
-	grep -E '^ *\[(FAIL|TIMEDOUT|PANICKED|INTERRUPTED)' "$state/log/suite.log" | sort -u >&2 || true
-	say "the report: $state/suite/junit_01.xml, the output: $state/log/suite.log, in $(seconds_since "$began") s"
+		-storage.testdriver "$PWD/test/kube/suite/driver.yaml" -report-dir "$state/suite/$1" >"$log" 2>&1 || status=$?
+	sed -nE '/^Ran [0-9]+ of/,$p' "$log" | sed -E '/^(Ginkgo ran|Test Suite)/d' >&2
+	grep -E '^ *\[(FAIL|TIMEDOUT|PANICKED|INTERRUPTED)' "$log" | sort -u >&2 || true
 	return $status
 }
 
