@@ -106,8 +106,10 @@ func (g *gate) delay() time.Duration {
 	return time.Duration(over * float64(g.maxDelay))
 }
 
+// fill is holdAt where writes are held, in a small journal too, of which a larger
+// part is kept.
 func (g *gate) fill() float64 {
-	return max(float64(g.used)/float64(g.quota), float64(g.mapUsed)/float64(g.mapBudget))
+	return max(holdAt*float64(g.used)/float64(g.limit), float64(g.mapUsed)/float64(g.mapBudget))
 }
 
 func (g *gate) fits(need int64) bool {
