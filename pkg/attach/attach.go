@@ -165,6 +165,7 @@ func (x *Exports) Resume() error {
 		}
 		if err != nil {
 			x.config.Log.Error("export not resumed", "volume", id, "error", err)
+			e.failed = err
 			continue
 		}
 		if r == nil || r.Stage == confirming {
@@ -180,6 +181,7 @@ func (x *Exports) Resume() error {
 		}
 		if err != nil {
 			x.config.Log.Error("export not resumed", "volume", id, "error", err)
+			e.failed = err
 			continue
 		}
 		e.lock.Lock() // until the first attempt is over, so that calls answer ABORTED

@@ -61,6 +61,9 @@ func conditions(s volume.Stats, ended error, p class.Mutable, now time.Time) []*
 	if ended != nil {
 		add(condition(ended, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonEnded))
 	}
+	if s.Stopped != nil {
+		add(condition(s.Stopped, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonJournalStopped))
+	}
 	if s.Damaged != nil {
 		add(condition(s.Damaged, wire.Severity_SEVERITY_DATA_LOSS, wire.ReasonDataDamaged))
 	}

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
@@ -35,6 +38,7 @@ func TestConditions(t *testing.T) {
 		{"something else", failing(errors.New("?")), nil, minute, []string{"UploadFailing"}},
 		{"damage", volume.Stats{Damaged: volume.ErrDamaged, Failing: volume.ErrDamaged}, nil, minute, []string{"DataDamaged"}},
 		{"fenced", volume.Stats{}, volume.ErrFenced, minute, []string{"Fenced"}},
+		{"a cause without a name", volume.Stats{}, errors.New("?"), minute, []string{"Ended"}},
 		{"a second writer", volume.Stats{}, volume.ErrSecondWriter, minute, []string{"SecondWriter"}},
 		{"all at once", volume.Stats{
 			Failing: swift.ErrUnavailable, Waiting: now.Add(-time.Hour), Journal: delta.Stats{Fill: 1},
@@ -53,36 +57,20 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// reasons are those of the volume's conditions.
-func (n *node) reasons() (reasons []string) {
+// conditions are those of the volume; none while another call has its turn.
+func (n *node) conditions() []*wire.Condition {
 	n.t.Helper()
 	answer, err := n.exports.Status(n.t.Context(), &wire.StatusRequest{Volume: string(n.id)})
-	if err != nil {
+	if err != nil && status.Code(err) != codes.Aborted {
 		n.t.Fatal(err)
 	}
-	for _, c := range answer.GetConditions() {
+	return answer.GetConditions()
+}
+
+func (n *node) reasons() (reasons []string) {
+	n.t.Helper()
+	for _, c := range n.conditions() {
 		reasons = append(reasons, c.GetReason())
 	}
 	return reasons
-}
-
-// What became of a volume that is no longer served is told until it is again.
-func TestConditionOfALostEpoch(t *testing.T) {
-	n := newNode(t)
-	n.attach()
-	n.write(7)
-	if have := n.reasons(); len(have) > 0 {
-		t.Errorf("conditions %v of a volume in order", have)
-	}
-	n.controller.lose()
-	if _, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id)}); err == nil {
-		t.Fatal("attached though the epoch was ended")
-	}
-	if have := n.reasons(); !slices.Equal(have, []string{"EpochEnded"}) {
-		t.Errorf("conditions %v, want EpochEnded", have)
-	}
-	n.attach()
-	if have := n.reasons(); len(have) > 0 {
-		t.Errorf("conditions %v of a volume in order", have)
-	}
 }

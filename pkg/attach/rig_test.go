@@ -46,8 +46,10 @@ type node struct {
 	boot       string
 }
 
-func newNode(t *testing.T) *node {
-	n := &node{t: t, dir: t.TempDir(), store: &switched{Store: swifttest.NewStore(t)}, controller: &controller{}, id: ident.NewVolume(), boot: "first boot"}
+func newNode(t *testing.T) *node { return newNodeWith(t, swifttest.NewStore(t)) }
+
+func newNodeWith(t *testing.T, store swift.Store) *node {
+	n := &node{t: t, dir: t.TempDir(), store: &switched{Store: store}, controller: &controller{}, id: ident.NewVolume(), boot: "first boot"}
 	if err := n.store.CreateContainer(t.Context(), container); err != nil {
 		t.Fatal(err)
 	}

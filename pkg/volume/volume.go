@@ -319,6 +319,7 @@ type Stats struct {
 	Head        *snapshots.Root // newest published root; nil: none yet
 	PublishedAt time.Time       // when this process last published; zero: never
 	Waiting     time.Time       // when the oldest generation that is not published was sealed; zero: all are
+	Stopped     error           // why the journal takes nothing any more; nil: it does
 	Damaged     error           // the first damage that was proven since the volume was opened; nil: none
 	Failing     error           // why the publication under way, or a read, does not get on; nil: they do
 	FailingFrom time.Time
@@ -337,6 +338,9 @@ func (v *Volume) Stats() Stats {
 	s.PublishedAt, s.FailingFrom, s.Failing = v.publisher.health.get()
 	if s.Failing == nil {
 		s.FailingFrom, s.Failing = v.objects.store.stuck.get()
+	}
+	if err := v.journal.Err(); errors.Is(err, delta.ErrStopped) {
+		s.Stopped = err
 	}
 	if sealed := v.journal.Sealed(); len(sealed) > 0 {
 		s.Waiting = sealed[0].Sealed()
