@@ -70,7 +70,8 @@ func TestMetricsOfTheChart(t *testing.T) {
 	}
 }
 
-// Each alert is in docs/operations.md, and each that is there exists.
+// Each alert is in docs/operations.md, and each that is there exists; promtool raises
+// each (test/chart/alerts.test.yaml).
 func TestAlertsAreDocumented(t *testing.T) {
 	var file struct {
 		Groups []struct {
@@ -83,6 +84,23 @@ func TestAlertsAreDocumented(t *testing.T) {
 	}
 	if err := yaml.Unmarshal([]byte(read(t, chart+"files/alerts.yaml")), &file); err != nil {
 		t.Fatal(err)
+	}
+	var promtool struct {
+		Tests []struct {
+			Rules []struct {
+				Alert  string `json:"alertname"`
+				Raised []any  `json:"exp_alerts"`
+			} `json:"alert_rule_test"`
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "../../test/chart/alerts.test.yaml")), &promtool); err != nil {
+		t.Fatal(err)
+	}
+	raised := make(map[string]bool)
+	for _, test := range promtool.Tests {
+		for _, rule := range test.Rules {
+			raised[rule.Alert] = raised[rule.Alert] || len(rule.Raised) > 0
+		}
 	}
 	_, table, _ := strings.Cut(read(t, "../../docs/operations.md"), "## Alerts\n")
 	table, _, _ = strings.Cut(table, "\n## ")
@@ -98,6 +116,9 @@ func TestAlertsAreDocumented(t *testing.T) {
 			}
 			if !documented[rule.Alert] {
 				t.Errorf("%s is not in docs/operations.md", rule.Alert)
+			}
+			if !raised[rule.Alert] {
+				t.Errorf("test/chart/alerts.test.yaml never raises %s", rule.Alert)
 			}
 			delete(documented, rule.Alert)
 		}
