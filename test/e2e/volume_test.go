@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,7 +16,8 @@ import (
 type volume struct {
 	*machine
 	id, fsType string
-	reader     bool // one of any number of nodes that only read it
+	reader     bool              // one of any number of nodes that only read it
+	secrets    map[string]string // that its class names for publishing and staging
 }
 
 func (v volume) capability() *csi.VolumeCapability {
@@ -34,22 +36,25 @@ type spec struct {
 	fsType     string
 	size       int64
 	parameters map[string]string
-	snapshot   string // restored: its id
-	source     string // cloned: its id
+	secrets    map[string]string // that its class names for provisioning
+	snapshot   string            // restored: its id
+	source     string            // cloned: its id
 }
 
 // make makes a volume.
 func (m *machine) make(name string, s spec) volume {
 	m.t.Helper()
-	v := volume{machine: m, fsType: s.fsType}
-	if v.fsType == "" {
-		v.fsType = "ext4"
-	}
-	if s.size == 0 {
-		s.size = 1 << 30
-	}
+	v := volume{machine: m, fsType: cmp.Or(s.fsType, "ext4")}
+	m.kubelet("create", func(ctx context.Context) (err error) {
+		v.id, err = v.create(ctx, name, s)
+		return err
+	})
+	return v
+}
+
+func (v volume) create(ctx context.Context, name string, s spec) (id string, err error) {
 	q := &csi.CreateVolumeRequest{
-		Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: s.size},
+		Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: cmp.Or(s.size, 1<<30)}, Secrets: s.secrets,
 		VolumeCapabilities: []*csi.VolumeCapability{v.capability()}, Parameters: map[string]string{"journalSize": "512Mi"},
 	}
 	maps.Copy(q.Parameters, s.parameters)
@@ -63,12 +68,8 @@ func (m *machine) make(name string, s spec) volume {
 			Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: s.source},
 		}}
 	}
-	m.kubelet("create", func(ctx context.Context) error {
-		answer, err := m.controller.CreateVolume(ctx, q)
-		v.id = answer.GetVolume().GetVolumeId()
-		return err
-	})
-	return v
+	answer, err := v.controller.CreateVolume(ctx, q)
+	return answer.GetVolume().GetVolumeId(), err
 }
 
 // use makes a volume and mounts it.
@@ -104,10 +105,14 @@ func (v volume) unmount() {
 // bind is ControllerPublishVolume, unbind its opposite.
 func (v volume) bind() {
 	v.t.Helper()
-	v.kubelet("bind", func(ctx context.Context) error {
-		_, err := v.controller.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{VolumeId: v.id, NodeId: v.name, VolumeCapability: v.capability()})
-		return err
+	v.kubelet("bind", v.tryBind)
+}
+
+func (v volume) tryBind(ctx context.Context) error {
+	_, err := v.controller.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{
+		VolumeId: v.id, NodeId: v.name, VolumeCapability: v.capability(), Secrets: v.secrets,
 	})
+	return err
 }
 
 func (v volume) unbind(ctx context.Context) error {
@@ -162,7 +167,9 @@ func (v volume) staging() string { return v.path("staging-" + v.id) }
 func (v volume) pod() string     { return v.path("pod-" + v.id) }
 
 func (v volume) stage(ctx context.Context) error {
-	_, err := v.node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging(), VolumeCapability: v.capability()})
+	_, err := v.node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{
+		VolumeId: v.id, StagingTargetPath: v.staging(), VolumeCapability: v.capability(), Secrets: v.secrets,
+	})
 	return err
 }
 
