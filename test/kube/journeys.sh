@@ -9,7 +9,7 @@ journeys=(
 	dynamic_claim expansion export_killed daemonset_rolled
 	snapshot restore clone golden_image many_readers
 	raw_block bad_input static_import
-	moving node_lost drain accounts
+	encrypted moving node_lost drain accounts
 )
 # What takes long: with E2E_FULL=1.
 long=(database disaster metrics conditions upgrade uninstall)
@@ -267,6 +267,45 @@ static_import() {
 	k delete pv imported >/dev/null
 	in_driver volume rm --authority kubernetes --cluster test "$volume" >/dev/null
 }
+
+# What a volume of an encrypted class holds is not to be read in Swift, where that of another
+# one is. It is cloned, and used again, after the class's key was exchanged.
+encrypted() {
+	local key next noise plain
+	key=$(openssl rand -base64 32) next=$(openssl rand -base64 32)
+	example encrypted KEY "$key"
+	running pod/diary
+	noise=$(makes_noise diary) plain=$(makes_noise writer)
+	published diary
+	published data
+	in_swift "$plain" || die "what a plain volume holds is not found in Swift: not to find it proves nothing"
+	! in_swift "$noise" || die "what an encrypted volume holds is found in Swift"
+	k -n "$namespace" patch secret vault -p "{\"stringData\": {\"encryptionKey\": \"$next\", \"encryptionKeyPrevious\": \"$key\"}}" >/dev/null
+	claim copy vault 'dataSource: {kind: PersistentVolumeClaim, name: diary}'
+	k delete pod diary --wait >/dev/null
+	example encrypted KEY "$next"
+	k run copy --image=swiftblock.test/busybox:test --restart=Never --overrides='{"spec": {
+		"terminationGracePeriodSeconds": 1, "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "copy"}}],
+		"containers": [{"name": "copy", "image": "swiftblock.test/busybox:test", "command": ["sleep", "86400"],
+			"volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}}' >/dev/null
+	running pod/diary pod/copy
+	expect "$noise" "$(noise_of diary)"
+	expect "$noise" "$(noise_of copy)"
+	gone pod/diary pod/copy pvc/diary pvc/copy
+	k delete storageclass vault >/dev/null
+	k -n "$namespace" delete secret vault >/dev/null
+}
+
+# makes_noise POD has a pod write a mark, among what nothing can compress, and prints the mark.
+makes_noise() {
+	local mark
+	mark=$(openssl rand -hex 16)
+	in_pod "$1" sh -c "{ printf $mark; head -c 65536 /dev/urandom; } >/data/noise && sync"
+	echo "$mark"
+}
+
+noise_of() { in_pod "$1" head -c 32 /data/noise; }
+in_swift() { grep -qraF "$1" "$state/swift/disks"; }
 
 # published CLAIM waits until all that was written to a claim is in Swift: that is what a
 # snapshot waits for.
