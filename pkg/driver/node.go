@@ -169,11 +169,10 @@ func publication(r *csi.NodePublishVolumeRequest) (p published, err error) {
 	if p.staging, err = absolutePath("staging_target_path", r.GetStagingTargetPath()); err != nil {
 		return p, err
 	}
-	p.use.readOnly = p.use.readOnly || r.GetPublishContext()[contextReadOnly] == "true"
-	if p.use.block && r.GetReadonly() && !p.use.readOnly {
-		return p, invalid("readonly", "a raw block device is read-only for all pods of a node or for none")
-	}
-	p.use.readOnly = p.use.readOnly || r.GetReadonly()
+	// Of a raw block device that others on this node write, the kernel does not make one of
+	// its device files read-only, whatever its mount says: kubelet gives the container no
+	// right to write to it.
+	p.use.readOnly = p.use.readOnly || r.GetPublishContext()[contextReadOnly] == "true" || r.GetReadonly()
 	p.volume, err = volumeID("volume_id", r.GetVolumeId())
 	return p, err
 }

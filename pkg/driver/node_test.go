@@ -311,6 +311,14 @@ func TestReadOnlyBlock(t *testing.T) {
 	r.must("publish", r.mount(id, "disk", reader, true))
 	mountedReader := mode(mounted(""), csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY)
 	expect(t, "a file system that was never made", r.stage(id, mountedReader), codes.FailedPrecondition, "never been formatted")
+
+	// One pod reads, beside one that writes.
+	id = r.published("two")
+	r.must("stage", r.stage(id, block()))
+	r.must("publish for reading", r.mount(id, "read", block(), true))
+	r.must("publish for reading again", r.mount(id, "read", block(), true))
+	r.must("publish for writing", r.mount(id, "write", block(), false))
+	expect(t, "publish for writing in the reader's place", r.mount(id, "read", block(), false), codes.AlreadyExists, "")
 }
 
 func TestStats(t *testing.T) {

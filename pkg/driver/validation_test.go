@@ -306,7 +306,6 @@ func TestNodeValidation(t *testing.T) {
 		spoilt[publish]{"not staged", func(q publish) { q.VolumeId = unknownVolume() }, codes.FailedPrecondition, "staged"},
 		spoilt[publish]{"staged elsewhere", func(q publish) { q.StagingTargetPath = r.path("else") }, codes.FailedPrecondition, "staged"},
 		spoilt[publish]{"no capability", func(q publish) { q.VolumeCapability = nil }, codes.InvalidArgument, "volume_capability"},
-		spoilt[publish]{"raw block read-only for one pod", func(q publish) { q.VolumeCapability, q.Readonly = block(), true }, codes.InvalidArgument, "readonly"},
 	)
 	refuse(t, at, func(q publish) (*csi.NodePublishVolumeResponse, error) {
 		return r.node.NodePublishVolume(t.Context(), q)

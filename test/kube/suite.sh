@@ -74,17 +74,19 @@ specs() {
 
 k() { kube kubectl "$@"; }
 
-# images brings the images of the suite to the nodes that have them not.
+# images brings the images of the suite, made once by a recipe, to the nodes that have them not.
 images() {
-	local from=$programs/images pod
+	local key from pod
+	key=$(sha256sum test/kube/images.sh | cut -c1-12)
+	from=$programs/images-$key
 	compgen -G "$from/pause*.tar" >/dev/null || test/kube/images.sh suite "$from" "$programs"
-	mkdir -p "$state/images/suite"
-	cp -u "$from"/*.tar "$state/images/suite"
+	mkdir -p "$state/images/$key"
+	cp -u "$from"/*.tar "$state/images/$key"
 	for pod in $(k -n $namespace get pods -l app.kubernetes.io/component=node -o name); do
 		# shellcheck disable=SC2016 # a program, not for this shell to expand
 		k -n $namespace exec "$pod" -c node -- nsenter --target 1 --mount -- sh -c '
-			[ -e /run/suite-images ] || for image in '"$state"'/images/suite/*.tar; do ctr -n k8s.io images import "$image" || exit; done
-			touch /run/suite-images' >>"$state/log/suite.images" 2>&1 || die "a node has not taken the images: $state/log/suite.images"
+			[ -e /run/images-'"$key"' ] || for image in '"$state/images/$key"'/*.tar; do ctr -n k8s.io images import "$image" || exit; done
+			touch /run/images-'"$key"'' >>"$state/log/suite.images" 2>&1 || die "a node has not taken the images: $state/log/suite.images"
 	done
 }
 
