@@ -212,6 +212,9 @@ drain() {
 	until_true 180 "the traveller is ready elsewhere" traveller_is_at "$(other_node "$node")"
 	k uncordon "$node" >/dev/null
 	controllers_are_there
+	# Both are on the other node. One goes back, and with it a share of the pods that follow.
+	k -n "$namespace" delete "$(k -n "$namespace" get pods -l app.kubernetes.io/component=controller -o name | head -n 1)" --wait >/dev/null
+	controllers_are_there
 }
 
 # Several Swift accounts: a class whose Secret names another one.
