@@ -143,8 +143,12 @@ node_boot() { # I
 node_await() { # I
 	local limit=600 # on a machine that has other work to do, too
 	[ "${kinds[$1 - 1]}" = guest ] || limit=1800
-	await "node$1" $limit kubectl wait --for=condition=Ready "node/node$1" --timeout=5s
+	await "node$1" $limit settled "$1"
+	running "node$1" || die "node$1 has ended; see $state/log/node$1.log"
 }
+
+# settled I: node I is ready, or has ended.
+settled() { ! running "node$1" || kubectl wait --for=condition=Ready "node/node$1" --timeout=5s; }
 
 up() {
 	need_root "a cluster of its own"

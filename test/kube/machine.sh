@@ -93,7 +93,7 @@ seed() {
 	mkdir -p "$1"/{programs,images} "$root$state" "$root"/etc/{cni/net.d,containerd,iscsi,modules-load.d,sysctl.d} \
 		"$root"/etc/systemd/{network,system.conf.d,system/multi-user.target.wants} "$root/var/lib/kubelet"
 	cp "$programs"/{kubelet,kube-proxy} "$1/programs/"
-	for image in csi-swiftblock busybox pause; do cp "$state/images/$image.tar" "$1/images/"; done
+	for image in csi-swiftblock-test busybox-test pause-1; do cp "$state/images/$image.tar" "$1/images/"; done
 	cp "$state"/{apiserver.crt,"$name.kubeconfig",proxy.kubeconfig} "$root$state/"
 	echo "$name" >"$root/etc/hostname"
 	echo "127.0.0.1 localhost
