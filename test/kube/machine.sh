@@ -85,16 +85,18 @@ initrd() {
 
 key=$({ echo "${packages[*]}" && declare -f build initrd; } | sha256sum | cut -c1-16)
 machine=$(cache_dir)/kube/machine-$key # vmlinuz, initrd.gz, root.img
+own=/etc/kubernetes                    # in it, what it is known by
 
 # seed DIRECTORY: what makes a node of a machine: below root/ what its root gets, beside it
 # programs and images.
 seed() {
-	local root=$1/root image
-	mkdir -p "$1"/{programs,images} "$root$state" "$root"/etc/{cni/net.d,containerd,iscsi,modules-load.d,sysctl.d} \
+	local root=$1/root image file
+	mkdir -p "$1"/{programs,images} "$root$own" "$root"/etc/{cni/net.d,containerd,iscsi,modules-load.d,sysctl.d} \
 		"$root"/etc/systemd/{network,system.conf.d,system/multi-user.target.wants} "$root/var/lib/kubelet"
 	cp "$programs"/{kubelet,kube-proxy} "$1/programs/"
 	for image in csi-swiftblock-test busybox-test pause-1; do cp "$state/images/$image.tar" "$1/images/"; done
-	cp "$state"/{apiserver.crt,"$name.kubeconfig",proxy.kubeconfig} "$root$state/"
+	cp "$state/apiserver.crt" "$root$own/"
+	for file in "$name" proxy; do sed "s#$state/#$own/#" "$state/$file.kubeconfig" >"$root$own/$file.kubeconfig"; done
 	echo "$name" >"$root/etc/hostname"
 	echo "127.0.0.1 localhost
 $address $name" >"$root/etc/hosts"
@@ -147,8 +149,8 @@ $address $name" >"$root/etc/hosts"
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'test -e /var/lib/images || { for i in /seed/images/*; do ctr -n k8s.io images import \$i || exit 1; done && touch /var/lib/images; }'" \
 		"After=containerd.service"
-	unit kube-proxy "ExecStart=/seed/programs/kube-proxy --kubeconfig $state/proxy.kubeconfig --hostname-override $name --proxy-mode iptables --conntrack-max-per-core 0 --conntrack-min 0"
-	unit kubelet "ExecStart=/seed/programs/kubelet --config /var/lib/kubelet/config.yaml --kubeconfig $state/$name.kubeconfig --hostname-override $name --node-ip $address
+	unit kube-proxy "ExecStart=/seed/programs/kube-proxy --kubeconfig $own/proxy.kubeconfig --hostname-override $name --proxy-mode iptables --conntrack-max-per-core 0 --conntrack-min 0"
+	unit kubelet "ExecStart=/seed/programs/kubelet --config /var/lib/kubelet/config.yaml --kubeconfig $own/$name.kubeconfig --hostname-override $name --node-ip $address
 Restart=always" "Requires=containerd.service images.service
 After=containerd.service images.service"
 	ln -s /lib/systemd/system/systemd-networkd.service "$root/etc/systemd/system/multi-user.target.wants/"
