@@ -110,9 +110,12 @@ if [ $what = suite ]; then
 	layer "$work/agnhost.tar" "$work/agnhost"
 	prefix=registry.k8s.io/e2e-test-images
 	archive agnhost 2.56 '["/agnhost"]' "$(base)" "$work/agnhost.tar"
-	# The suite writes with oflag=nocache, which Debian's busybox does not know: dd is coreutils'.
-	rm "$work/busybox/bin/dd"
-	for file in /bin/dd $(ldd /bin/dd | grep -o '/[^ ]*'); do install -D "$file" "$work/busybox$file"; done
+	# The suite writes with oflag=nocache, which Debian's busybox does not know, and whose shell
+	# prefers its own dd to any other: both are others here.
+	for file in /bin/dd /bin/dash $(ldd /bin/dd /bin/dash | grep -o '/[^ :]* '); do
+		install -D "$file" "$work/busybox$file"
+	done
+	ln -sf dash "$work/busybox/bin/sh"
 	layer "$work/busybox.tar" "$work/busybox"
 	archive busybox 1.37.0-1 null "$work/busybox.tar"
 	archive nginx 1.14-4 null "$work/busybox.tar"

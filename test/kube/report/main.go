@@ -4,7 +4,7 @@
 //
 //	go run ./test/kube/report FILE.xml... >test/kube/results.md
 //
-// What a report has not in its focus is told with the reason of test/kube/suite/left-out.
+// What is left out is told with the reason of test/kube/suite/left-out.
 package main
 
 import (
@@ -144,8 +144,8 @@ func merge(all, later []spec) []spec {
 	return all
 }
 
-// document is what is printed. Those that no run chose get their reason from the text of
-// left-out: lines of a regular expression, a tab and the reason.
+// document is what is printed. What is left out now gets its reason from the text of left-out,
+// also where a former run had it: lines of a regular expression, a tab and the reason.
 func document(specs []spec, reasons string) (string, error) {
 	for line := range strings.Lines(reasons) {
 		expression, why, found := strings.Cut(strings.TrimSpace(line), "\t")
@@ -157,7 +157,7 @@ func document(specs []spec, reasons string) (string, error) {
 			return "", fmt.Errorf("no expression, tab and reason: %q", line)
 		}
 		for i, s := range specs {
-			if !s.chosen() && which.MatchString(s.name) {
+			if which.MatchString(s.name) {
 				specs[i].verdict, specs[i].why = left, why
 			}
 		}
