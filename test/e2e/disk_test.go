@@ -165,7 +165,7 @@ func TestMemoryPressure(t *testing.T) {
 			fio --name=dirty --directory=%[1]s --size=$(cat /tmp/pod.memory) --rw=randwrite --bs=64k --ioengine=psync --time_based --runtime=600 --fallocate=none \
 				--name=probe --directory=%[2]s --size=1m --rw=write --bs=4k --fsync=1 --ioengine=psync --time_based --runtime=600 --thinktime=1s \
 				--name=behind --directory=%[1]s --size=1m --rw=write --bs=4k --fsync=1 --ioengine=psync --time_based --runtime=600 --thinktime=1s \
-				--output-format=json --output=/tmp/fio.json
+				--output-format=json --output=/tmp/fio.json >/dev/null
 			sed -n '/"jobname" : "probe"/,$p' /tmp/fio.json | grep -o '"max" : [0-9]*' | awk '{ if ($3 > most) most = $3 } END { printf "%%d", most / 1e6 }'`, v.pod(), w.pod())
 		ended <- err
 	}()
