@@ -21,18 +21,20 @@ install() {
 startup_taint() {
 	local node
 	for node in node1 node2; do tainted $node || die "$node did not register with the taint $taint"; done
-	k run early --image=swiftblock.test/busybox:test --restart=Never -- true >/dev/null
+	# A Job: kubelet may refuse the first pod that comes, when the scheduler has heard before it
+	# that the taint is gone.
+	k create job early --image=swiftblock.test/busybox:test -- true >/dev/null
 	until_true 30 "the scheduler keeps the pod back" kept_back early
 	install
-	k wait --for=jsonpath='{.status.phase}'=Succeeded pod/early --timeout=120s >/dev/null
-	k delete pod early >/dev/null
+	k wait --for=condition=Complete job/early --timeout=120s >/dev/null
+	gone job/early
 	local event
 	event=$(k -n "$namespace" logs deployment/csi-swiftblock-controller --all-pods -c controller | grep 'nodes are ready for volumes') ||
 		die "the controller does not say that it took the taint"
 	say "${event##*controller] }"
 }
 
-kept_back() { k get pod "$1" -o jsonpath='{.status.conditions[*].message}' | grep -qF "$taint"; }
+kept_back() { k get pods -l "job-name=$1" -o jsonpath='{.items[*].status.conditions[*].message}' | grep -qF "$taint"; }
 
 helm_upgrade() { # OPTION...
 	cat >"$state/values.yaml" <<-END
