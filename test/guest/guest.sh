@@ -35,6 +35,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/build.sh"
 
 host_address=10.77.0.1
+most_mappings=1048576 # of a process on the host
 guest_address() { echo "10.77.0.$((2 + $1))"; }
 
 # net up|down NETNS [GUESTS]: a tap for each guest, between which the kernel routes.
@@ -78,6 +79,12 @@ run() {
 	need_root "running the guest"
 	build
 	need_packages e2fsprogs util-linux
+
+	# Each page of a guest's process may be a mapping of its own on the host, which allows 65530
+	# by default: a process of more than 256 MiB would be ended.
+	local mappings=/proc/sys/vm/max_map_count
+	[ "$(<$mappings)" -ge $most_mappings ] || echo $most_mappings >$mappings ||
+		say "cannot raise vm.max_map_count to $most_mappings: processes of more than 256 MiB may be ended in the guest"
 
 	local began=$EPOCHREALTIME
 	new_run
