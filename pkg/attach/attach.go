@@ -157,7 +157,7 @@ func (x *Exports) Resume() error {
 			continue // not ours
 		}
 		e := x.export(id)
-		r, err := e.folder.load()
+		err = x.resume(e)
 		if errors.Is(err, errNewer) {
 			// A downgrade. Without its target the initiator would give the volume up;
 			// as long as nobody listens it waits.
@@ -165,28 +165,31 @@ func (x *Exports) Resume() error {
 		}
 		if err != nil {
 			x.config.Log.Error("export not resumed", "volume", id, "error", err)
-			e.failed = err
-			continue
+			e.failed = err // nobody calls yet
 		}
-		if r == nil || r.Stage == confirming {
-			continue // nothing was promised; NodeStage comes again
-		}
-		switch {
-		case r.Boot != x.config.Boot:
-			err = e.rebooted(r)
-		case r.Stage == open:
-			err = e.announce(r)
-		case r.Revoke:
-			err = e.offerNothing(r)
-		}
-		if err != nil {
-			x.config.Log.Error("export not resumed", "volume", id, "error", err)
-			e.failed = err
-			continue
-		}
-		e.lock.Lock() // until the first attempt is over, so that calls answer ABORTED
-		x.background.Go(func() { x.takeUp(e) })
 	}
+	return nil
+}
+
+// resume registers e's target, if an earlier process has promised it, and takes it up.
+func (x *Exports) resume(e *export) error {
+	r, err := e.folder.load()
+	if err != nil || r == nil || r.Stage == confirming {
+		return err // what is only confirmed was promised to nobody; NodeStage comes again
+	}
+	switch {
+	case r.Boot != x.config.Boot:
+		err = e.rebooted(r)
+	case r.Stage == open:
+		err = e.announce(r)
+	case r.Revoke:
+		err = e.offerNothing(r)
+	}
+	if err != nil {
+		return err
+	}
+	e.lock.Lock() // until the first attempt is over, so that calls answer ABORTED
+	x.background.Go(func() { x.takeUp(e) })
 	return nil
 }
 

@@ -107,9 +107,9 @@ func (g *gate) delay() time.Duration {
 }
 
 // fill is holdAt where writes are held, in a small journal too, of which a larger
-// part is kept.
+// part is kept; it is full before that part is.
 func (g *gate) fill() float64 {
-	return max(holdAt*float64(g.used)/float64(g.limit), float64(g.mapUsed)/float64(g.mapBudget))
+	return min(1, max(holdAt*(float64(g.used)/float64(g.limit)), float64(g.mapUsed)/float64(g.mapBudget)))
 }
 
 func (g *gate) fits(need int64) bool {

@@ -157,11 +157,13 @@ finish() {
 	rm -rf "$run"
 }
 
+# look prints the waiting tasks' stacks, and says a line for each guest. One that has died
+# without taking its socket away does not answer.
 look() {
 	local run load memory told waiting
+	need_packages python3
 	for run in "$guests"/run.*; do
 		[ -S "$run/uml/mconsole" ] || continue
-		ask() { "$here/mconsole" "$run/uml/mconsole" "$@" 2>&1; }
 		load=$(ask proc loadavg | tr -s '\n ' ' ')
 		memory=$(ask proc meminfo | awk '/^ *(MemFree|MemAvailable|Dirty|Writeback):/ { printf "%s %d MiB ", $1, $2 / 1024 }')
 		told=$(stat -c %s "$run/console")
@@ -174,6 +176,8 @@ look() {
 			"$(sed -nE 's/^.*task:([^ ]+) .*/\1/p' <<<"$waiting" | paste -sd ' ')"
 	done
 }
+
+ask() { "$here/mconsole" "$run/uml/mconsole" "$@" 2>&1 || true; } # of look
 
 case ${1:-} in
 build) build ;;

@@ -30,7 +30,7 @@ main() {
 	trap finish EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
-	test/kube/cluster.sh up
+	cluster up
 	eval "$(test/kube/cluster.sh env)"
 	# shellcheck source=/dev/null
 	. "$state/swift.env"
@@ -54,7 +54,7 @@ finish() {
 	exec 2>&3
 	if [ $status != 0 ] && declare -F kube >/dev/null; then diagnose >&2 || true; fi
 	[ -z "${prometheus:-}" ] || kill "$prometheus" 2>/dev/null || true
-	[ -n "${KEEP:-}" ] || test/kube/cluster.sh down
+	[ -n "${KEEP:-}" ] || cluster down
 	exit $status
 }
 
@@ -81,6 +81,9 @@ diagnose() {
 }
 
 k() { kube kubectl "$@"; }
+
+# cluster keeps our stderr from the daemons that it starts: with KEEP they outlive us.
+cluster() { test/kube/cluster.sh "$@" 3>&-; }
 
 suite_subset() { test/kube/suite.sh subset; }
 

@@ -271,15 +271,15 @@ static_import() {
 # What a volume of an encrypted class holds is not to be read in Swift, where that of another
 # one is. It is cloned, and used again, after the class's key was exchanged.
 encrypted() {
-	local key next noise plain
+	local key next mark plain
 	key=$(openssl rand -base64 32) next=$(openssl rand -base64 32)
 	example encrypted KEY "$key"
 	running pod/diary
-	noise=$(makes_noise diary) plain=$(makes_noise writer)
+	mark=$(writes_mark diary) plain=$(writes_mark writer)
 	published diary
 	published data
 	in_swift "$plain" || die "what a plain volume holds is not found in Swift: not to find it proves nothing"
-	! in_swift "$noise" || die "what an encrypted volume holds is found in Swift"
+	! in_swift "$mark" || die "what an encrypted volume holds is found in Swift"
 	k -n "$namespace" patch secret vault -p "{\"stringData\": {\"encryptionKey\": \"$next\", \"encryptionKeyPrevious\": \"$key\"}}" >/dev/null
 	claim copy vault 'dataSource: {kind: PersistentVolumeClaim, name: diary}'
 	k delete pod diary --wait >/dev/null
@@ -289,22 +289,22 @@ encrypted() {
 		"containers": [{"name": "copy", "image": "swiftblock.test/busybox:test", "command": ["sleep", "86400"],
 			"volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}}' >/dev/null
 	running pod/diary pod/copy
-	expect "$noise" "$(noise_of diary)"
-	expect "$noise" "$(noise_of copy)"
+	expect "$mark" "$(mark_of diary)"
+	expect "$mark" "$(mark_of copy)"
 	gone pod/diary pod/copy pvc/diary pvc/copy
 	k delete storageclass vault >/dev/null
 	k -n "$namespace" delete secret vault >/dev/null
 }
 
-# makes_noise POD has a pod write a mark, among what nothing can compress, and prints the mark.
-makes_noise() {
+# writes_mark POD has a pod write a mark, among what nothing can compress, and prints the mark.
+writes_mark() {
 	local mark
 	mark=$(openssl rand -hex 16)
 	in_pod "$1" sh -c "{ printf $mark; head -c 65536 /dev/urandom; } >/data/noise && sync"
 	echo "$mark"
 }
 
-noise_of() { in_pod "$1" head -c 32 /data/noise; }
+mark_of() { in_pod "$1" head -c 32 /data/noise; }
 in_swift() { grep -qraF "$1" "$state/swift/disks"; }
 
 # published CLAIM waits until all that was written to a claim is in Swift: that is what a
@@ -329,14 +329,14 @@ node_lost() {
 	in_pod "$pod" sh -c 'echo published >/data/file && sync'
 	published travel
 	kernels_are_content
-	test/kube/cluster.sh node crash "${node#node}"
+	cluster node crash "${node#node}"
 	k wait --for=condition=Ready=Unknown "node/$node" --timeout=120s >/dev/null
 	began=$EPOCHREALTIME
 	k taint node "$node" node.kubernetes.io/out-of-service=nodeshutdown:NoExecute >/dev/null
 	until_true 240 "the traveller is ready elsewhere" traveller_is_at "$(other_node "$node")"
 	say "the pod runs on the other node $(seconds_since "$began") s after the node was given up"
 	expect published "$(in_pod "$(traveller)" cat /data/file)"
-	test/kube/cluster.sh node up "${node#node}"
+	cluster node up "${node#node}"
 	k taint node "$node" node.kubernetes.io/out-of-service- >/dev/null
 	until_true 180 "the DaemonSet's pods ready" daemonset_is_ready
 	rolled_out -n kube-system daemonset/host

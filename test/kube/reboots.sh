@@ -183,8 +183,8 @@ reboot_without_unit() {
 	host_shell node2 'rm /run/systemd/system/csi-swiftblock-host.service && systemctl daemon-reload && systemctl stop csi-swiftblock-host.service' || true
 	expect never "$(reboot $reboot_limit)"
 	say "without the host unit, node2 has not gone down after $reboot_limit s"
-	test/kube/cluster.sh node crash 2
-	test/kube/cluster.sh node up 2
+	cluster node crash 2
+	cluster node up 2
 	driver_returns
 	until_true 900 "the writers write again" writers_write
 	kept writer-0

@@ -9,7 +9,8 @@
 #
 # Those that suite/left-out names never run. PROCS (3) specs run at a time; those that the suite
 # calls disruptive, as they stop kubelet, run afterwards and alone. Reports and the whole
-# output are left in KUBE_STATE. With TIMEOUT (4h) the specs that did not run are not in them.
+# output are left in KUBE_STATE. TIMEOUT (4h) bounds each of the two parts; so does
+# `pkill -TERM -x e2e.test` now. What did not run is in the report as skipped, without a reason.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=hack/lib.sh
@@ -85,8 +86,8 @@ images() {
 	for pod in $(k -n $namespace get pods -l app.kubernetes.io/component=node -o name); do
 		# shellcheck disable=SC2016 # a program, not for this shell to expand
 		k -n $namespace exec "$pod" -c node -- nsenter --target 1 --mount -- sh -c '
-			[ -e /run/images-'"$key"' ] || for image in '"$state/images/$key"'/*.tar; do ctr -n k8s.io images import "$image" || exit; done
-			touch /run/images-'"$key"'' >>"$state/log/suite.images" 2>&1 || die "a node has not taken the images: $state/log/suite.images"
+			[ -e "/run/images-$1" ] || for image in "$2"/*.tar; do ctr -n k8s.io images import "$image" || exit; done
+			touch "/run/images-$1"' sh "$key" "$state/images/$key" >>"$state/log/suite.images" 2>&1 || die "a node has not taken the images: $state/log/suite.images"
 	done
 }
 

@@ -14,6 +14,7 @@ const report = `<?xml version="1.0" encoding="UTF-8"?>
 [FAILED] it is a|pity
 more</failure></testcase>
 <testcase name="[It] [sig-storage] External Storage [Driver: csi.swiftblock.dev] [Testpattern: Dynamic PV (default fs)] subPath should be left out" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
+<testcase name="[It] [sig-storage] External Storage [Driver: csi.swiftblock.dev] [Testpattern: Dynamic PV (xfs)] subPath should be left out" status="failed" time="0"><failure type="failed">before it was left out</failure></testcase>
 </testsuite></testsuites>`
 
 func TestDocument(t *testing.T) {
@@ -29,8 +30,8 @@ func TestDocument(t *testing.T) {
 		"| volumes | Dynamic PV (ext4) | should store data | passed | 31 |",
 		"| volumeIO | Dynamic PV (xfs) | should write files | **failed**: [FAILED] it is a\\|pity | 7 |",
 		"| Driver does not support ntfs | 1 | volumes | Dynamic PV (ntfs) |",
-		"| failed | 1 |", "| passed | 1 |", "| skipped | 1 |", "| left out | 1 |",
-		"| it is another's | 1 | subPath | Dynamic PV (default fs) |",
+		"| failed | 1 |", "| passed | 1 |", "| skipped | 1 |", "| left out | 2 |",
+		"| it is another's | 2 | subPath | Dynamic PV (default fs), Dynamic PV (xfs) |",
 	} {
 		if !strings.Contains(said, want+"\n") {
 			t.Errorf("the document has no line %q:\n%s", want, said)
