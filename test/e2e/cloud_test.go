@@ -117,10 +117,15 @@ func (m *machine) store() swift.Store {
 	return store
 }
 
+// containerPrefix begins the name of every container of ours: the default of --prefix.
+const containerPrefix = "swiftblock_"
+
+func (v volume) container() string { return containerPrefix + v.id }
+
 // containers are the names of all containers of volumes in the store.
 func (m *machine) containers() []string {
 	m.t.Helper()
-	names, err := m.store().Containers(m.t.Context(), "swiftblock_", "", 0)
+	names, err := m.store().Containers(m.t.Context(), containerPrefix, "", 0)
 	m.must(err)
 	return names
 }
@@ -130,7 +135,7 @@ func (v volume) objects() []swift.Info {
 	v.t.Helper()
 	ctx, cancel := context.WithTimeout(v.t.Context(), time.Minute)
 	defer cancel()
-	list, err := v.store().List(ctx, "swiftblock_"+v.id, "", "", 0)
+	list, err := v.store().List(ctx, v.container(), "", "", 0)
 	if err != nil && !errors.Is(err, swift.ErrNotFound) {
 		v.t.Fatal(err)
 	}

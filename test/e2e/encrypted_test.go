@@ -192,7 +192,7 @@ func (v volume) inSwift(texts []string) map[string]string {
 	v.t.Helper()
 	found := map[string]string{}
 	for _, o := range v.objects() {
-		object, err := v.store().Get(v.t.Context(), "swiftblock_"+v.id, o.Name, swift.GetOptions{})
+		object, err := v.store().Get(v.t.Context(), v.container(), o.Name, swift.GetOptions{})
 		v.must(err)
 		look(found, o.Name, object.Body, texts)
 	}

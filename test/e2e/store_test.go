@@ -141,7 +141,7 @@ func TestCorruptObject(t *testing.T) {
 	if len(chunks) < 8 {
 		t.Fatalf("%d chunks: %v", len(chunks), chunks)
 	}
-	container, name := "swiftblock_"+v.id, chunks[len(chunks)/2].Name
+	container, name := v.container(), chunks[len(chunks)/2].Name
 	object, err := store.Get(ctx, container, name, swift.GetOptions{})
 	v.must(err)
 	damaged := bytes.Clone(object.Body)

@@ -14,6 +14,8 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
+# shellcheck source=test/kube/node-files.sh
+. test/kube/node-files.sh
 
 packages=(
 	busybox-static ca-certificates conntrack containerd containernetworking-plugins dbus e2fsprogs ethtool iproute2
@@ -91,8 +93,8 @@ own=/etc/kubernetes                    # in it, what it is known by
 # programs and images.
 seed() {
 	local root=$1/root image file
-	mkdir -p "$1"/{programs,images} "$root$own" "$root"/etc/{cni/net.d,containerd,iscsi,modules-load.d,sysctl.d} \
-		"$root"/etc/systemd/{network,system.conf.d,system/multi-user.target.wants} "$root/var/lib/kubelet"
+	mkdir -p "$1"/{programs,images} "$root$own" "$root"/etc/{iscsi,modules-load.d,sysctl.d} \
+		"$root"/etc/systemd/{network,system.conf.d,system/multi-user.target.wants}
 	cp "$programs"/{kubelet,kube-proxy} "$1/programs/"
 	for image in csi-swiftblock-test busybox-test pause-1; do cp "$state/images/$image.tar" "$1/images/"; done
 	cp "$state/apiserver.crt" "$root$own/"
@@ -112,36 +114,7 @@ $address $name" >"$root/etc/hosts"
 		Gateway=$host
 		KeepConfiguration=yes
 	END
-	cat >"$root/etc/containerd/config.toml" <<-END
-		version = 2
-		[plugins."io.containerd.grpc.v1.cri"]
-		  sandbox_image = "swiftblock.test/pause:1"
-		  disable_apparmor = true
-		  [plugins."io.containerd.grpc.v1.cri".cni]
-		    bin_dir = "/usr/lib/cni"
-		  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-		    runtime_type = "io.containerd.runc.v2"
-		    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-		      SystemdCgroup = true
-	END
-	cat >"$root/etc/cni/net.d/10-test.conflist" <<-END
-		{"cniVersion": "1.0.0", "name": "test", "plugins": [
-			{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
-				"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.$number.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-			{"type": "portmap", "capabilities": {"portMappings": true}}]}
-	END
-	cat >"$root/var/lib/kubelet/config.yaml" <<-END
-		apiVersion: kubelet.config.k8s.io/v1beta1
-		kind: KubeletConfiguration
-		authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
-		authorization: {mode: AlwaysAllow}
-		cgroupDriver: systemd
-		containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-		evictionHard: {memory.available: 100Mi, nodefs.available: "1%"}
-		failSwapOn: false
-		imageMinimumGCAge: 10000h
-		nodeStatusUpdateFrequency: 4s
-		resolvConf: ""
+	node_files "$root" "$number" systemd <<-END
 		shutdownGracePeriod: ${MACHINE_GRACE:-60s}
 		shutdownGracePeriodCriticalPods: ${MACHINE_GRACE_CRITICAL:-20s}
 	END

@@ -3,6 +3,8 @@
 # it runs in (cluster.sh starts it there) and stays until the guest ends. Everything else
 # is behind HOST; STATE and PROGRAMS are directories of the host.
 set -euo pipefail
+# shellcheck source=test/kube/node-files.sh
+. "$(dirname "$(readlink -f "$0")")/node-files.sh"
 name=node$1 number=$1 address=$2 host=$3 state=$4 programs=$5
 disk=/var/lib/csi-swiftblock # the guest's ext4 disk
 
@@ -35,37 +37,12 @@ for directory in /var/lib/kubelet /var/lib/containerd /var/lib/cni /var/log/pods
 done
 mount --make-rshared /
 
-cat >/run/containerd.toml <<'END'
-version = 2
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "swiftblock.test/pause:1"
-  disable_apparmor = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-END
-cat >/etc/cni/net.d/10-test.conflist <<END
-{"cniVersion": "1.0.0", "name": "test", "plugins": [
-	{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
-		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.$number.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-	{"type": "portmap", "capabilities": {"portMappings": true}}]}
-END
-cat >/run/kubelet.yaml <<'END'
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
-authorization: {mode: AlwaysAllow}
-cgroupDriver: cgroupfs
-containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-evictionHard: {memory.available: 100Mi, nodefs.available: "1%"}
-failSwapOn: false
-imageMinimumGCAge: 10000h
+node_files "" "$number" cgroupfs <<'END'
 registerWithTaints: [{key: csi.swiftblock.dev/agent-not-ready, effect: NoExecute}]
-nodeStatusUpdateFrequency: 4s
-resolvConf: ""
 syncFrequency: 10s
 END
 
-containerd -c /run/containerd.toml >>"$log.containerd" 2>&1 &
+containerd >>"$log.containerd" 2>&1 &
 until ctr version >/dev/null 2>&1; do sleep 0.1; done
 shopt -s nullglob
 take_in() { for image; do ctr -n k8s.io images import "$image" >>"$log.images" 2>&1; done; }
@@ -89,7 +66,7 @@ chmod 700 /root/.ssh /etc/dropbear
 cp "$state/ssh.key.pub" /root/.ssh/authorized_keys
 dropbear -R -F -E -s -p 22 >>"$log.ssh" 2>&1 &
 while true; do
-	[ -e /run/kubelet.stopped ] || "$programs/kubelet" --config /run/kubelet.yaml --kubeconfig "$state/$name.kubeconfig" \
+	[ -e /run/kubelet.stopped ] || "$programs/kubelet" --config /var/lib/kubelet/config.yaml --kubeconfig "$state/$name.kubeconfig" \
 		--hostname-override "$name" --node-ip "$address" >>"$log.kubelet" 2>&1 || true
 	sleep 0.2
 done
