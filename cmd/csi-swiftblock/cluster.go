@@ -17,6 +17,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority/kube"
 	"github.com/swiftblock/csi-swiftblock/pkg/cluster"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
 
 // inKubernetes in place of a directory means the authority in Kubernetes.
@@ -48,7 +49,7 @@ func kubernetes() (config *rest.Config, namespace string, err error) {
 }
 
 // records opens the authority for a session, and returns the vault beside it.
-func (f *catalogFlags) records(s *session) (vault accounts.Vault, err error) {
+func (f *catalogFlags) records(s *session) (vault keys.Store, err error) {
 	if f.authority != inKubernetes {
 		records, err := authority.OpenFile(f.authority)
 		if err != nil {

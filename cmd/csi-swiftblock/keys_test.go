@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -107,5 +108,55 @@ func TestEncryptedImage(t *testing.T) {
 	a.run("image", "export", "--encryption-key", key, "clone", path)
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("what was recovered is another: %v", err)
+	}
+}
+
+// The key of a class is exchanged and forgotten, and nothing needs it any more: neither the
+// volume, nor its clone, nor the snapshot of one that was deleted.
+func TestKeysOfClasses(t *testing.T) {
+	a := newAdmin(t)
+	content := disk()
+	former, present := a.file("former.key", []byte(oneKey)), a.file("present.key", []byte(anotherKey))
+	image := a.file("disk.raw", content)
+	a.run("image", "import", "--name", "secret", "--encryption-key", former, image)
+	a.run("volume", "create", "clone", "--from", "secret", "--parameter", "encryption=aes-256-gcm", "--encryption-key", former)
+	a.run("snapshot", "create", "secret", "cut")
+	a.run("volume", "rm", "secret")
+	a.run("volume", "create", "plain", "--size", "1Gi")
+	list := func() (list []classKeyView) {
+		t.Helper()
+		a.json(&list, "keys", "ls")
+		return list
+	}
+	before := list()
+	if len(before) != 1 || before[0].Volumes != 2 || !before[0].Kept || before[0].Newest.IsZero() {
+		t.Fatalf("the keys: %+v", before)
+	}
+	name := before[0].Key
+	a.refused("0 keys that wrap something", "keys", "rewrap", "zz", "--encryption-key", present)
+	a.refused("--encryption-key", "keys", "rewrap", name[:6])
+	a.refused("--encryption-key", "keys", "rewrap", name[:6], name, "--encryption-key", present)
+	a.refused("not known here", "keys", "rewrap", name, strings.Repeat("0", 32))
+	a.refused("wraps the keys of 2 volumes", "keys", "forget", name[:6])
+
+	var done rewrapView
+	a.json(&done, "keys", "rewrap", name[:6], "--encryption-key", present)
+	after := list()
+	if len(done.Rewrapped) != 2 || len(after) != 1 || after[0].Key != done.Key || done.Key == name || after[0].Volumes != 2 || !after[0].Kept {
+		t.Fatalf("rewrapped: %+v, the keys: %+v", done, after)
+	}
+	a.run("keys", "forget", name)
+	a.refused("not known here", "keys", "forget", name)
+	a.json(&done, "keys", "rewrap", name, done.Key)
+	if len(done.Rewrapped) != 0 {
+		t.Errorf("rewrapped again: %+v", done)
+	}
+	if got := a.export("clone"); !bytes.Equal(got, content) {
+		t.Error("the clone is another than its source")
+	}
+	a.refused("the keys of the source", "volume", "create", "stale", "--from", "cut", "--parameter", "encryption=aes-256-gcm", "--encryption-key", former)
+	a.run("volume", "create", "restored", "--from", "cut", "--parameter", "encryption=aes-256-gcm", "--encryption-key", present)
+	if got := a.export("restored"); !bytes.Equal(got, content) {
+		t.Error("what was restored is another than its source")
 	}
 }

@@ -80,7 +80,7 @@ ST_USER and ST_KEY, or OS_* variables, or OS_CLOUD with a clouds.yaml.`,
 	c.AddCommand(controllerCommand(), nodeCommand(), exportCommand())
 	c.AddCommand(registerCommand(), probeCommand(), hostCommand())
 	c.AddCommand(volumeCommand(), snapshotCommand(), imageCommand(), journalCommand(), nodesCommand())
-	c.AddCommand(checkCommand(), gcCommand(), preflightCommand())
+	c.AddCommand(keysCommand(), checkCommand(), gcCommand(), preflightCommand())
 	c.AddCommand(demoCommand(), swiftServerCommand(), certificatesCommand(), bundleCommand())
 	return c
 }

@@ -199,3 +199,11 @@ func snapshotIDs(ctx context.Context, s *session, add func(id, name string)) {
 		return nil
 	})
 }
+
+// classKeyNames offers keys of classes, with how many volumes each wraps.
+func classKeyNames(ctx context.Context, s *session, add func(id, name string)) {
+	all, _ := s.wrappings(ctx) // no word, then
+	for name, by := range all {
+		add(name, fmt.Sprintf("%d volumes", len(by.volumes)))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -37,6 +38,19 @@ func (d Directory) Load(name string) (map[string]string, error) {
 		return nil, fmt.Errorf("%s is damaged", path)
 	}
 	return secrets, nil
+}
+
+// Remove removes what was saved under a name, or nothing. It is not synced: a crash may
+// bring it back.
+func (d Directory) Remove(name string) error {
+	path, err := d.path(name)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Save implements [Vault]. After a crash the file is the old one or the new one.

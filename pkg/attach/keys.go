@@ -72,11 +72,7 @@ func (e *export) forgetKeys() error {
 	if _, err := os.Stat(e.folder.path); err == nil {
 		return nil // a lost journal, which they open, is still there
 	}
-	err := os.Remove(filepath.Join(e.config.RunDir, keysDir, string(e.id)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return e.config.keys.Remove(string(e.id))
 }
 
 // checkClass refuses to serve a volume to who brings other keys of a class along than

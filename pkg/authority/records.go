@@ -24,12 +24,15 @@ type Volume struct {
 	// those of the same names in Parameters.
 	Mutable map[string]string `json:"mutable,omitempty"`
 	// Keys are those of an encrypted volume, wrapped by the key of its class; nil: it
-	// is not encrypted. They are there from the first record on, and never change: what
-	// is encrypted with keys that were drawn twice is lost.
-	Keys    *keys.Wrapped `json:"keys,omitempty"`
-	Created time.Time     `json:"created"`
-	State   State         `json:"state"`
-	Deleted time.Time     `json:"deleted,omitzero"` // the tombstone's date
+	// is not encrypted. They are there from the first record on, and never change, but
+	// for what wraps them: what is encrypted with keys that were drawn twice is lost.
+	Keys *keys.Wrapped `json:"keys,omitempty"`
+	// Rewrapping is the same keys, wrapped by another key of a class, when the next
+	// descriptor is about to be put with them; else nil.
+	Rewrapping *keys.Wrapped `json:"rewrapping,omitempty"`
+	Created    time.Time     `json:"created"`
+	State      State         `json:"state"`
+	Deleted    time.Time     `json:"deleted,omitzero"` // the tombstone's date
 	// Descriptor is the number n of the newest object volume.<n>: it says whose the
 	// container is. A higher one in Swift was written by who recovered another
 	// authority.

@@ -38,7 +38,7 @@ type descriptor struct {
 const (
 	// sizeUnit is the unit of volume sizes, in bytes: the physical block.
 	sizeUnit = 4096
-	// firstDescriptor is its number; each recovery of the volume puts the next one.
+	// firstDescriptor is its number; each recovery and each rewrapping puts the next one.
 	firstDescriptor = 1
 )
 
@@ -103,7 +103,7 @@ func (c *Catalog) checkOwner(ctx context.Context, v authority.Volume) (present b
 	case d.Cluster != c.config.Cluster:
 		return false, fmt.Errorf("%s is of cluster %.80q: %w", v.Container, d.Cluster, ErrForeign)
 	}
-	next, err := c.described(ctx, v.ID, v.Descriptor+1)
+	next, n, err := c.following(ctx, v)
 	switch {
 	case errors.Is(err, swift.ErrNotFound):
 		return true, nil
@@ -112,7 +112,7 @@ func (c *Catalog) checkOwner(ctx context.Context, v authority.Volume) (present b
 	case next.Cluster != c.config.Cluster:
 		return false, fmt.Errorf("%s was taken over by cluster %.80q: %w", v.Container, next.Cluster, ErrForeign)
 	}
-	return false, c.outdated(ctx, v, fmt.Sprintf("descriptor %d exists, %d is recorded", v.Descriptor+1, v.Descriptor))
+	return false, c.outdated(ctx, v, fmt.Sprintf("descriptor %d exists, %d is recorded", n, v.Descriptor))
 }
 
 // outdated tells why a record, as it was read, is older than what is in Swift: it
@@ -122,7 +122,8 @@ func (c *Catalog) outdated(ctx context.Context, v authority.Volume, why string) 
 	switch {
 	case err != nil:
 		return absent(err)
-	case now.Opening.Epoch != v.Opening.Epoch || now.Descriptor != v.Descriptor || now.State != v.State:
+	case now.Opening.Epoch != v.Opening.Epoch || now.Descriptor != v.Descriptor || now.State != v.State,
+		(now.Rewrapping == nil) != (v.Rewrapping == nil):
 		return ErrBusy
 	}
 	return fmt.Errorf("%w: %s", ErrRolledBack, why)

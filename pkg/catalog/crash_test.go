@@ -9,6 +9,8 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/authority/authoritytest"
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
@@ -46,12 +48,14 @@ type scenario struct {
 
 // fixture is what a scenario works on.
 type fixture struct {
-	name     string // unique; the volumes and snapshots are named after it
-	parent   *export
-	snapshot authority.Snapshot
-	child    authority.Volume
-	imported catalog.Import
-	epochs   map[uint64]string // given out: to which journal, under which tag
+	name      string // unique; the volumes and snapshots are named after it
+	parent    *export
+	snapshot  authority.Snapshot
+	child     authority.Volume
+	imported  catalog.Import
+	encrypted ident.Volume      // the child, if it is; it may be deleted
+	secrets   keys.Set          // of that one
+	epochs    map[uint64]string // given out: to which journal, under which tag
 }
 
 // interrupt runs the scenario with a crash in a step; false if it has no such step.

@@ -49,7 +49,7 @@ func (r *recovery) mend(ctx context.Context, v *recovered) error {
 	if err != nil {
 		return err
 	}
-	if known && n == have.Descriptor && d.Cluster == r.config.Cluster {
+	if known && (n == have.Descriptor || n == have.Descriptor+1 && d.rewraps(have)) && d.Cluster == r.config.Cluster {
 		if err := r.catchUp(ctx, have, seen); err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func (r *recovery) mend(ctx context.Context, v *recovered) error {
 		have = authority.Volume{ID: v.Volume, Container: container, Mutable: d.Mutable}
 	}
 	have.Name, have.Parameters, have.Created, have.Origin, have.Keys = d.Name, d.Parameters, d.Created, d.Origin, d.Keys
-	have.Size, have.Descriptor = max(have.Size, d.Size), n+1
+	have.Size, have.Descriptor, have.Rewrapping = max(have.Size, d.Size), n+1, nil
 	dead, err := r.buried(ctx, container)
 	switch {
 	case err != nil:

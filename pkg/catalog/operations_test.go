@@ -27,6 +27,7 @@ var scenariosOfUse = map[string]scenario{
 			}
 		},
 	},
+	"Rewrap": {prepare: prepareEncrypted, run: rewrap, verify: rewrapped},
 	"PublishAndUnpublish": {
 		prepare: (*world).prepareChild,
 		run: func(c *catalog.Catalog, w *world, f *fixture) error {
@@ -170,8 +171,22 @@ func collect(c *catalog.Catalog, w *world, f *fixture) error {
 func imported(w *world, f *fixture) { w.count(2, 0) }
 
 var pairsOfUse = map[string]pair{
-	"Expand/Expand":   {nil, expand, expand, nil},
-	"Modify/Modify":   {nil, modify("5s"), modify("6s"), nil},
+	"Expand/Expand":     {nil, expand, expand, nil},
+	"Modify/Modify":     {nil, modify("5s"), modify("6s"), nil},
+	"Rewrap/Rewrap":     {prepareEncrypted, rewrap, rewrap, rewrapped},
+	"Rewrap/RewrapBack": {prepareEncrypted, rewrap, rewrapBack, presentOnly},
+	"Rewrap/Open":       {prepareEncrypted, rewrap, open, rewrapped},
+	"Open/RewrapHalf":   {prepareEncrypted, open, rewrapHalf, nil},
+	"Rewrap/Recover": {prepareEncrypted, rewrap, func(c *catalog.Catalog, w *world, f *fixture) error {
+		_, err := c.Recover(w.ctx, catalog.RecoverOptions{Workers: 1})
+		return err
+	}, rewrapped},
+	"Rewrap/Deleted": {prepareEncrypted, rewrap, func(c *catalog.Catalog, w *world, f *fixture) error {
+		f.child.ID = ""
+		err := c.DeleteVolume(w.ctx, f.encrypted)
+		w.sweep()
+		return err
+	}, nil},
 	"Publish/Publish": {(*world).prepareChild, publish("n2"), publish("n3"), nil},
 	"Publish/Deleted": {(*world).prepareChild, publish("n2"), func(c *catalog.Catalog, w *world, f *fixture) error {
 		err := c.DeleteVolume(w.ctx, f.child.ID)

@@ -13,7 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Vault keeps the secrets of Swift accounts as Secrets of one namespace.
+// Vault keeps the secrets of Swift accounts, and keys of classes, as Secrets of one
+// namespace.
 type Vault struct{ client typed.SecretInterface }
 
 // vaultPrefix begins the names of the Secrets.
@@ -57,6 +58,15 @@ func (v Vault) Save(name string, secrets map[string]string) error {
 		_, err = v.client.Create(context.Background(), secret, metav1.CreateOptions{})
 	}
 	if err != nil {
+		return fmt.Errorf("secrets of account %s: %w", name, err)
+	}
+	return nil
+}
+
+// Remove removes what was saved under a name, or nothing.
+func (v Vault) Remove(name string) error {
+	err := v.client.Delete(context.Background(), vaultPrefix+name, metav1.DeleteOptions{})
+	if err != nil && !absent(err) {
 		return fmt.Errorf("secrets of account %s: %w", name, err)
 	}
 	return nil

@@ -124,6 +124,11 @@ func (m memory) Save(name string, s map[string]string) error {
 	return nil
 }
 
+func (m memory) Remove(name string) error {
+	delete(m, name)
+	return nil
+}
+
 func TestVault(t *testing.T) {
 	v := keys.Vault{Store: memory{}}
 	c := class(t, first)

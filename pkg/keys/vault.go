@@ -8,10 +8,11 @@ import (
 )
 
 // Store keeps secrets by name. Load returns an error that Is [fs.ErrNotExist] if
-// nothing was saved.
+// nothing was saved; to remove that is no error.
 type Store interface {
 	Load(name string) (map[string]string, error)
 	Save(name string, secrets map[string]string) error
+	Remove(name string) error
 }
 
 // Vault keeps the keys of classes under their names: a node that has to have the
@@ -29,22 +30,34 @@ func (v Vault) Add(r Ring) error {
 	return nil
 }
 
+// Class returns the key of a name. ErrNoKey: it is not kept here.
+func (v Vault) Class(name string) (Class, error) {
+	fields, err := v.Store.Load(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (%.32s)", ErrNoKey, name)
+	}
+	if err != nil {
+		return Class{}, err
+	}
+	c, err := ParseClass(fields[Field])
+	if err != nil {
+		return Class{}, fmt.Errorf("the key %.32s of a class: %w", name, err)
+	}
+	return c, nil
+}
+
+// Remove forgets a key.
+func (v Vault) Remove(name string) error { return v.Store.Remove(name) }
+
 // Unwrap returns the keys of a volume; none for nil. An error Is ErrNoKey,
 // ErrWrongKey or ErrDamaged if it does not pass.
 func (v Vault) Unwrap(volume string, w *Wrapped) (Set, error) {
 	if w == nil {
 		return Set{}, nil
 	}
-	fields, err := v.Store.Load(w.By)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w (%.32s)", ErrNoKey, w.By)
-	}
+	c, err := v.Class(w.By)
 	if err != nil {
 		return Set{}, err
-	}
-	c, err := ParseClass(fields[Field])
-	if err != nil {
-		return Set{}, fmt.Errorf("the key %.32s of a class: %w", w.By, err)
 	}
 	return c.Unwrap(volume, w)
 }

@@ -27,7 +27,7 @@ import (
 // TestEncrypted takes a volume of an encrypted class through a life: nothing of it is
 // readable on the node's disk or in Swift, where the same look finds all of a plain
 // volume; its node goes on without the controller; it is cut and cloned; and the key of
-// its class is exchanged.
+// its class is exchanged, and the former one forgotten.
 func TestEncrypted(t *testing.T) {
 	onlyFull(t)
 	m := startMachine(t)
@@ -149,11 +149,22 @@ func TestEncrypted(t *testing.T) {
 	v.secrets = both
 	v.mount()
 	v.expect(line, "alone", "asked", "after")
+	// It is rewrapped while it is in use, and then nothing needs the former key.
+	now, err := keys.ParseClass(encoded(present))
+	m.must(err)
+	m.run("$E2E_BINARY keys rewrap --authority %s %s %s", m.path("authority"), former.Name(), now.Name())
+	m.run("$E2E_BINARY keys forget --authority %s %s", m.path("authority"), former.Name())
+	m.must(v.write("rewrapped", true))
+	v.healthy()
+	v.unmount()
+	v.secrets = only
+	v.mount()
+	v.expect(line, "after", "rewrapped")
 	m.hides(secrets...)
 	second.hides(secrets...)
 	v.checked()
 	plain.checked()
-	t.Logf("made, killed, cut, restored, cloned, refused and learnt again in %v", time.Since(began).Round(time.Second))
+	t.Logf("made, killed, cut, restored, cloned, refused and learnt again, rewrapped in %v", time.Since(began).Round(time.Second))
 
 	for _, id := range []string{snapshot, plainCut} {
 		m.removeSnapshot(id)

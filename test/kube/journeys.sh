@@ -269,9 +269,10 @@ static_import() {
 }
 
 # What a volume of an encrypted class holds is not to be read in Swift, where that of another
-# one is. It is cloned, and used again, after the class's key was exchanged.
+# one is. It is cloned, and used again, after the class's key was exchanged, and once more when
+# the former key is gone.
 encrypted() {
-	local key next mark plain
+	local key next mark plain names
 	key=$(openssl rand -base64 32) next=$(openssl rand -base64 32)
 	example encrypted KEY "$key"
 	running pod/diary
@@ -291,10 +292,25 @@ encrypted() {
 	running pod/diary pod/copy
 	expect "$mark" "$(mark_of diary)"
 	expect "$mark" "$(mark_of copy)"
-	gone pod/diary pod/copy pvc/diary pvc/copy
+	k -n "$namespace" patch secret vault --type=json -p '[{"op": "remove", "path": "/data/encryptionKeyPrevious"}]' >/dev/null
+	mapfile -t names < <(class_keys)
+	! in_driver keys forget --authority kubernetes "${names[0]}" 2>/dev/null || die "a key that a volume needs was forgotten"
+	in_driver keys rewrap --authority kubernetes --cluster test "${names[@]}" >&2
+	in_driver keys forget --authority kubernetes "${names[0]}"
+	expect "${names[1]}" "$(class_keys)"
+	claim again vault 'dataSource: {kind: PersistentVolumeClaim, name: diary}'
+	k delete pod diary --wait >/dev/null
+	example encrypted KEY "$next"
+	k wait --for=jsonpath='{.status.phase}'=Bound pvc/again --timeout=120s >/dev/null
+	running pod/diary
+	expect "$mark" "$(mark_of diary)"
+	gone pod/diary pod/copy pvc/diary pvc/copy pvc/again
 	k delete storageclass vault >/dev/null
 	k -n "$namespace" delete secret vault >/dev/null
 }
+
+# class_keys prints the names of the keys that wrap something, the one of the oldest volume first.
+class_keys() { in_driver keys ls --authority kubernetes | sed 1d | sort -k 3,4 | awk '{print $1}'; }
 
 # writes_mark POD has a pod write a mark, among what nothing can compress, and prints the mark.
 writes_mark() {
