@@ -38,7 +38,7 @@ func (e *export) discard(ctx context.Context, r *record) error {
 	err := e.stop(ctx, r)
 	if err == nil {
 		e.record, e.failed = nil, nil
-		err = errors.Join(e.folder.forget(r), e.forgetKeys())
+		err = errors.Join(e.folder.forget(r), e.forgetKeys(), e.forgetWitness(r))
 	}
 	return err
 }

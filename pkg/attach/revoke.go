@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
 )
 
@@ -47,7 +48,7 @@ func (e *export) offerNothing(r *record) error {
 func (e *export) end(r *record) error {
 	e.record = nil
 	if !r.Revoke || r.Epoch.IsZero() {
-		return errors.Join(e.folder.forget(r), e.forgetKeys())
+		return errors.Join(e.folder.forget(r), e.forgetKeys(), e.forgetWitness(r))
 	}
 	r.Stage = revoked
 	if err := e.folder.save(r); err != nil {
@@ -57,6 +58,15 @@ func (e *export) end(r *record) error {
 		return err
 	}
 	return e.offerNothing(r)
+}
+
+// forgetWitness removes what is known on /run of a journal that has gone, or was set
+// aside: each takes 4 KiB of memory.
+func (e *export) forgetWitness(r *record) error {
+	if r.Epoch.IsZero() {
+		return nil
+	}
+	return delta.Forget(e.config.RunDir, delta.Identity{Volume: e.id, Epoch: r.Epoch})
 }
 
 // rebooted records that no initiator is logged in any more, and that perhaps

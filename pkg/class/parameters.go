@@ -43,8 +43,9 @@ const (
 	MinJournalSize = 512 << 20
 	// DefaultJournalSize is that of a class which does not say.
 	DefaultJournalSize = 10 << 30
-	// MaxJournalSize is far above any sensible share of a node's disk.
-	MaxJournalSize = 16 << 40
+	// MaxJournalSize is far above any sensible share of a node's disk, and a segment
+	// less than 16 TiB: more blocks than that have no number.
+	MaxJournalSize = 16<<40 - 64<<20
 	// MinIOPS and MinBandwidth let a kernel still mount and sync a file system.
 	MinIOPS      = 10
 	MinBandwidth = 1 << 20
@@ -84,7 +85,7 @@ var known = []parameter{
 	{"journalSize", "10Gi", false, func(p *Parameters, s string) error {
 		q, err := resource.ParseQuantity(s)
 		if err != nil || q.Value() < MinJournalSize || q.Value() > MaxJournalSize {
-			return fmt.Errorf("want a quantity from 512Mi to 16Ti")
+			return fmt.Errorf("want a quantity from 512Mi to less than 16Ti")
 		}
 		p.JournalSize = q.Value()
 		return nil

@@ -108,6 +108,11 @@ func (osFS) MapPage(name string) (Page, error) {
 	if err := f.Truncate(Block); err != nil {
 		return nil, err
 	}
+	// Touched memory that a full file system has no room for ends the process, and
+	// with it all its volumes: so the room is asked for here.
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, Block); err != nil && err != unix.EOPNOTSUPP {
+		return nil, fmt.Errorf("room for %s: %w", name, err)
+	}
 	p, err := unix.Mmap(int(f.Fd()), 0, Block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", name, err)

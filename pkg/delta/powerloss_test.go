@@ -162,6 +162,50 @@ func TestDamageIsToldFromATornEnd(t *testing.T) {
 	}
 }
 
+// diskFS takes its time as a disk does: some for a write, more for a sync.
+type diskFS struct{ delta.FS }
+
+func (d diskFS) Create(name string) (delta.File, error) {
+	f, err := d.FS.Create(name)
+	return diskFile{f}, err
+}
+
+func (d diskFS) Open(name string) (delta.File, error) {
+	f, err := d.FS.Open(name)
+	return diskFile{f}, err
+}
+
+type diskFile struct{ delta.File }
+
+func (f diskFile) WriteAt(p []byte, off int64) (int, error) {
+	time.Sleep(300 * time.Microsecond)
+	return f.File.WriteAt(p, off)
+}
+
+func (f diskFile) Sync() error {
+	time.Sleep(10 * time.Millisecond)
+	return f.File.Sync()
+}
+
+// A segment that was written without a flush, and the beginning of the next one, say
+// nothing of the segment's first record: what claims it may be in the middle of the
+// segment after that only.
+func TestFirstRecordOfASegmentIsClaimed(t *testing.T) {
+	n := newNode(t, 1, func(c *delta.Config) { c.FS, c.IdleWatermark = diskFS{c.FS}, 20*time.Millisecond })
+	for i := range int64(8) { // segments 0, 1, and a part of 2
+		n.check(n.write(4*i, 4, byte(i+1)))
+	}
+	n.sync()
+	for marked := n.j.Stats().Sequence + 1; n.j.Stats().Durable < marked; {
+		time.Sleep(time.Millisecond)
+	}
+	n.check(n.j.Close())
+	n.check(n.fs.Damage("/journal/segment.00001", 3*delta.Block))
+	if err := n.restart(); !errors.Is(err, delta.ErrDamaged) {
+		t.Errorf("open: %v, with %d of 8 flushed writes", err, n.j.Stats().Sequence-2)
+	}
+}
+
 // Damage of what is read is an error, never data (P7).
 func TestReadVerifies(t *testing.T) {
 	n := newNode(t, 1)
@@ -219,5 +263,24 @@ func TestFailedSyncStopsDurably(t *testing.T) {
 	}
 	if refused == 0 || refused == 30 {
 		t.Errorf("%d of 30 refused: the test does not see both ends", refused)
+	}
+}
+
+// What is damaged in the log is no loss if it is published.
+func TestDamageOfWhatIsPublishedIsNone(t *testing.T) {
+	n := newNode(t, 1)
+	n.check(n.write(0, 2, 1)) // blocks 1-3, after OPEN
+	l, err := n.j.Seal(context.Background(), "", false)
+	n.check(err)
+	n.check(n.write(8, 2, 2))
+	n.sync()
+	n.check(n.j.Retire(context.Background(), l.Gen()))
+	n.check(n.write(16, 1, 3))
+	n.sync()
+	n.check(n.j.Close())
+	n.check(n.fs.Damage("/journal/segment.00000", 3*delta.Block))
+	n.check(n.restart())
+	if n.first(0) != -1 || n.first(8) != 2 || n.first(16) != 3 {
+		t.Errorf("blocks read %d, %d, %d", n.first(0), n.first(8), n.first(16))
 	}
 }

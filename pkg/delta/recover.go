@@ -1,19 +1,22 @@
 package delta
 
 import (
+	"errors"
 	"fmt"
+	"syscall"
 )
 
 // recovery walks the log from the anchor on, past the page cache, and builds
 // the maps (R3). It changes nothing.
 type recovery struct {
-	j      *Journal
-	window window
-	next   tail   // where the next record belongs: its segment, seq and prev
-	off    int64  // in that segment
-	gen    uint64 // of the next record; 0 before the first one
-	open   uint64 // of the last record
-	pad    *pad   // of that opening
+	j       *Journal
+	window  window
+	next    tail   // where the next record belongs: its segment, seq and prev
+	off     int64  // in that segment
+	gen     uint64 // of the next record; 0 before the first one
+	open    uint64 // of the last record
+	pad     *pad   // of that opening
+	retired uint64 // generations that are published: their data is not read here any more
 }
 
 // run returns where the log ends. It stops at the first broken record, and
@@ -22,7 +25,7 @@ func (r *recovery) run(a anchor) error {
 	ring, stack := r.j.ring, &r.j.stack
 	r.window.size = ring.size
 	defer r.window.close()
-	r.next = a.tail
+	r.next, r.retired = a.tail, a.retired
 	ring.release(a.tail)
 	if err := ring.enter(a.tail); err != nil {
 		return err
@@ -109,6 +112,9 @@ func (r *recovery) recordAt(segment uint64, off int64) (h header, sum uint32, er
 	case h.gen != r.gen && r.gen != 0, off+headerSize+length > size:
 		return h, 0, errNoRecord
 	}
+	if h.gen <= r.retired { // their SEAL was durable: none of them is torn
+		return h, sum, nil
+	}
 	data, err := r.window.at(slot, off, headerSize+length)
 	if err != nil {
 		return h, 0, err
@@ -126,8 +132,9 @@ func (r *recovery) recordAt(segment uint64, off int64) (h header, sum uint32, er
 }
 
 // claims looks for a record after the end of the log that says that more was
-// durable than was found. Such a record is in the rest of the last segment, in
-// the one after it, or, if both are lost, at the beginning of a later one.
+// durable than was found. Such a record is in the rest of the segment that the
+// broken one belongs to, in the one after it, or, if both are lost, at the beginning
+// of a later one.
 func (r *recovery) claims() error {
 	ring := r.j.ring
 	claim := func(p []byte) error {
@@ -149,8 +156,12 @@ func (r *recovery) claims() error {
 		}
 		return nil
 	}
-	last, following := ring.slot(r.next.segment), ring.slot(r.next.segment+1)
-	if err := look(last, r.off); err != nil {
+	segment, off := r.next.segment, r.off
+	if off > ring.size-2*Block { // what is broken is the first record of the next one
+		segment, off = segment+1, 0
+	}
+	last, following := ring.slot(segment), ring.slot(segment+1)
+	if err := look(last, off); err != nil {
 		return err
 	}
 	if err := look(following, 0); err != nil {
@@ -161,7 +172,11 @@ func (r *recovery) claims() error {
 		if s == last || s == following {
 			continue
 		}
-		if _, err := s.file.ReadDirectAt(first, 0); err != nil {
+		_, err := s.file.ReadDirectAt(first, 0)
+		if errors.Is(err, syscall.EIO) {
+			continue // a bad sector, in a segment that is not of the log as far as we know
+		}
+		if err != nil {
 			return fmt.Errorf("read %s: %w", slotName("", s.index), err)
 		}
 		if err := claim(first); err != nil {

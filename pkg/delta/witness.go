@@ -68,6 +68,16 @@ func pageName(dir string, id Identity) string {
 	return filepath.Join(dir, fmt.Sprintf("%s.%s", id.Volume, id.Epoch))
 }
 
+// Forget removes what runDir still knows of a journal whose directory has gone, or
+// was set aside.
+func Forget(runDir string, id Identity) error {
+	err := osFS{}.Remove(pageName(runDir, id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // read returns the sequence number in p, 0 if it is of another boot or journal.
 func (w *witness) read(p []byte) uint64 {
 	if len(p) < witnessSize || string(p[:56]) != string(w.head[:56]) {

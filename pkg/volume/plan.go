@@ -12,6 +12,11 @@ import (
 const (
 	maxBatch  = 4096            // chunks that are read together for one pack
 	rewriteAt = chunks.Size / 2 // bytes for a patch from which on the chunk is stored anew
+
+	// packsAtMost is how many packs a generation gets before what else has changed is
+	// stored as whole chunks, which need no number: tables have 16 bits for it. The
+	// other half is for the packs under way, of which a batch may fill many.
+	packsAtMost = 1 << 15
 )
 
 // kind is what is done for a chunk.
@@ -73,7 +78,7 @@ func (u *upload) plan(ctx context.Context, chunk uint64) (work, error) {
 	if w.kind = w.entryKind(); w.kind == merge {
 		err = u.addPatched(ctx, &w)
 	}
-	if w.bytes >= rewriteAt {
+	if w.bytes >= rewriteAt || u.packs.Load() >= packsAtMost {
 		w.kind = rewrite
 	}
 	return w, err

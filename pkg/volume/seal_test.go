@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta/crashfs"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // slowDisk holds every sync of a file while syncs is locked.
@@ -68,5 +71,79 @@ func TestSealThatGaveUpKeepsItsCut(t *testing.T) {
 	}
 	if again, err := r.Seal(r.ctx, s); err != nil || again != cut {
 		t.Errorf("after its publication: generation %d, %v", again, err)
+	}
+}
+
+// A close that was given up may have published its clean generation all the same,
+// and the volume goes on. The next close meets a seal, by age, that is being synced:
+// what was written in between is neither in the active layer nor durably sealed, but
+// it is to be published before the volume is closed.
+func TestCloseWaitsForASealThatIsBeingSynced(t *testing.T) {
+	disk := &slowDisk{FS: crashfs.New(rand.New(rand.NewPCG(1, 1)))}
+	r := &rig{t: t, ctx: t.Context(), store: &spy{Store: newStore(t)}, root: "/", fs: disk, size: 32 * mib}
+	r.start(nil)
+	r.write(0, noise(1, 4096))
+	gen, err := r.publisher.seal(r.ctx, "", true) // what is left of the close
+	r.must(err)
+	_, err = r.Published(r.ctx, gen)
+	r.must(err)
+	waitFor(t, func() bool { return r.journal.Retired() >= gen })
+	r.write(8*mib, noise(2, 4096))
+	r.must(r.Flush(r.ctx))
+
+	disk.syncs.Lock()
+	sealed, closed := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := r.Seal(context.Background(), ""); sealed <- err }()
+	waitFor(t, func() bool { return r.journal.Active() == gen+2 })
+	var root *snapshots.Root
+	go func() {
+		var err error
+		root, err = r.Close(context.Background())
+		closed <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	disk.syncs.Unlock()
+	r.must(<-closed)
+	<-sealed
+	if root.Ref.Gen <= gen {
+		t.Errorf("closed with generation %d, though %d holds what was written since", root.Ref.Gen, gen+1)
+	}
+}
+
+// Of two closes one is given up: what the other returns holds all that was
+// acknowledged all the same.
+func TestClosesDoNotOpenForEachOther(t *testing.T) {
+	r := newRig(t, 32*mib, nil)
+	r.write(0, noise(1, 4096))
+	r.store.set(func(s *spy) {
+		s.before = func(op, _ string) error {
+			if op == "put" {
+				return swift.ErrUnavailable
+			}
+			return nil
+		}
+	})
+	hurried, cancel := context.WithTimeout(r.ctx, 200*time.Millisecond)
+	defer cancel()
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := r.Close(hurried); first <- err }()
+	time.Sleep(50 * time.Millisecond)
+	var root *snapshots.Root
+	go func() {
+		var err error
+		root, err = r.Close(context.Background())
+		second <- err
+	}()
+	wantIs(t, <-first, context.DeadlineExceeded)
+	content := noise(3, 4096)
+	short, cancel := context.WithTimeout(r.ctx, 200*time.Millisecond)
+	defer cancel()
+	acknowledged := r.WriteAt(short, content, 8*mib, true) == nil
+	r.store.set(func(s *spy) { s.before = nil })
+	r.must(<-second)
+	r.head, r.recorded = root, &recorded{}
+	r.nextEpoch()
+	if got := r.read(8*mib, 4096); acknowledged && !bytes.Equal(got, content) {
+		t.Error("an acknowledged write is not in the root that the close returned")
 	}
 }

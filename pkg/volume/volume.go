@@ -56,6 +56,7 @@ type Volume struct {
 	background sync.WaitGroup        // the publisher's two goroutines
 	damage     atomic.Pointer[error] // the first that was proven
 	resizing   chan struct{}         // holds one token while the state is changed
+	closing    chan struct{}         // holds one token while somebody closes
 }
 
 // Open opens a volume over its recovered journal and continues what an earlier
@@ -74,6 +75,7 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 		ahead:    &readAhead{limit: config.ReadAhead},
 		traffic:  config.Traffic,
 		resizing: make(chan struct{}, 1),
+		closing:  make(chan struct{}, 1),
 	}
 	v.life, v.end = context.WithCancelCause(context.Background())
 	v.objects = newObjects(v.life, config)
@@ -220,7 +222,13 @@ func (v *Volume) Published(ctx context.Context, gen uint64) (*snapshots.Root, er
 // been asked, and Close may be called again. After a success it returns the same
 // root again.
 func (v *Volume) Close(ctx context.Context) (*snapshots.Root, error) {
-	if root := v.publisher.head.Load().root; errors.Is(v.Err(), ErrClosed) && v.clean(root) {
+	select { // the gate is shut for one at a time: who gives up opens it again
+	case v.closing <- struct{}{}:
+		defer func() { <-v.closing }()
+	case <-ctx.Done():
+		return nil, v.failed("close", ctx.Err())
+	}
+	if root := v.publisher.head.Load().root; errors.Is(v.Err(), ErrClosed) && v.complete(root) {
 		return root, nil
 	}
 	if err := v.writes.shut(ctx); err != nil {
@@ -237,7 +245,7 @@ func (v *Volume) Close(ctx context.Context) (*snapshots.Root, error) {
 // publishClean publishes a generation with the clean mark, while nothing changes
 // the volume.
 func (v *Volume) publishClean(ctx context.Context) (*snapshots.Root, error) {
-	if root := v.publisher.head.Load().root; v.clean(root) && !v.journal.Dirty() && len(v.journal.Sealed()) == 0 {
+	if root := v.publisher.head.Load().root; v.complete(root) {
 		return root, v.failed("close", nil)
 	}
 	gen, err := v.publisher.seal(ctx, "", true)
@@ -247,9 +255,12 @@ func (v *Volume) publishClean(ctx context.Context) (*snapshots.Root, error) {
 	return v.Published(ctx, gen)
 }
 
-// clean reports whether root closes this epoch in good order.
-func (v *Volume) clean(root *snapshots.Root) bool {
-	return root != nil && root.State.Clean && root.Ref.Epoch == v.journal.Identity().Epoch
+// complete reports whether root closes this epoch in good order and nothing came
+// after it: neither in the active layer nor in one that was sealed, be that durable
+// already or not. A volume may have gone on after a close that was given up.
+func (v *Volume) complete(root *snapshots.Root) bool {
+	return root != nil && root.State.Clean && root.Ref.Epoch == v.journal.Identity().Epoch &&
+		!v.journal.Dirty() && v.journal.Active() == root.Ref.Gen+1
 }
 
 // Stop ends the volume without uploading: what is in the journal stays there for

@@ -39,12 +39,22 @@ func unmap(ctx context.Context, u *Unit, c *Command) error {
 		}
 	}
 	for _, s := range spans {
-		err := u.change(ctx, 1, func() error { return u.device.Discard(ctx, s.off, s.n) })
+		err := u.change(ctx, 1, func() error { return u.discard(ctx, s.off, s.n) })
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// discard gives up blocks. Without a write cache that they read as zeros is on stable
+// storage, too, when it returns.
+func (u *Unit) discard(ctx context.Context, off, n int64) error {
+	err := u.device.Discard(ctx, off, n)
+	if err == nil && !u.writeCache.Load() {
+		err = u.device.Flush(ctx)
+	}
+	return err
 }
 
 // patternBuffer is how much of a repeated block is written at once, in bytes.
@@ -79,7 +89,7 @@ func writeSame(ctx context.Context, u *Unit, c *Command) error {
 		case !isZero(block):
 			return u.repeat(ctx, block, off, n, force)
 		case c.CDB[1]&bitUnmap != 0:
-			return u.device.Discard(ctx, off, n)
+			return u.discard(ctx, off, n)
 		}
 		return u.device.WriteZeroes(ctx, off, n, force)
 	})
