@@ -381,10 +381,34 @@ func TestCodes(t *testing.T) {
 	n.attach()
 	e := n.exports.export(n.id)
 	e.lock.Lock()
-	err := use(string(n.id))
+	err, look := n.modify(nil), use(string(n.id))
 	e.lock.Unlock()
 	if status.Code(err) != codes.Aborted {
-		t.Errorf("status beside a change of stage: %v, want ABORTED", err)
+		t.Errorf("a call beside a change of stage: %v, want ABORTED", err)
+	}
+	if look != nil {
+		t.Errorf("status beside a change of stage: %v", look)
+	}
+}
+
+// Who drains a node wants to know how much is left.
+func TestStatusOfAClosing(t *testing.T) {
+	n := newNode(t)
+	n.attach()
+	n.write(5)
+	n.store.set(false)
+	ended := make(chan error, 1)
+	go func() { ended <- n.detach() }()
+	n.await("it is not being closed", func() bool {
+		n.portal.mu.Lock()
+		defer n.portal.mu.Unlock()
+		return len(n.portal.targets) == 0
+	})
+	if a, err := n.exports.Status(t.Context(), &wire.StatusRequest{Volume: string(n.id)}); err != nil || a.GetDirtyBytes() != 8192 {
+		t.Errorf("status: %v, %v", a, err)
+	}
+	if <-ended == nil {
+		t.Error("closed although Swift is away")
 	}
 }
 
@@ -423,5 +447,49 @@ func TestMarksHaveTheSameNumbersEverywhere(t *testing.T) {
 		if uint8(m.wire) != uint8(m.delta) || uint8(m.delta) != uint8(m.root) {
 			t.Errorf("marks %d %d %d", m.wire, m.delta, m.root)
 		}
+	}
+}
+
+// A directory on /run is memory: what has ended leaves nothing there.
+func TestRunDirDoesNotGrow(t *testing.T) {
+	n := newNode(t)
+	for i := range 3 {
+		n.attach()
+		n.write(byte(i))
+		if err := n.detach(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(n.dir, "run", string(n.id)+".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%d pages are left of attaches that have ended: %v", len(left), err)
+	}
+}
+
+// A snapshot that waits for its upload keeps nobody from the volume.
+func TestNobodyWaitsForASnapshot(t *testing.T) {
+	n := newNode(t)
+	n.attach()
+	n.write(5)
+	n.store.set(false)
+	q := &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot())}
+	cut := make(chan error, 1)
+	go func() {
+		_, err := n.exports.Seal(t.Context(), q)
+		cut <- err
+	}()
+	n.await("nothing is sealed", func() bool { return !n.exports.export(n.id).volume.Stats().Waiting.IsZero() })
+	if err := n.modify(map[string]string{"uploadBandwidth": "100Mi"}); err != nil {
+		t.Errorf("modify: %v", err)
+	}
+	if _, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id)}); err != nil {
+		t.Errorf("attach: %v", err)
+	}
+	n.store.set(true)
+	if err := n.detach(); err != nil {
+		t.Errorf("detach: %v", err)
+	}
+	if err := <-cut; err != nil && status.Code(err) != codes.Unavailable { // a repetition finds it in Swift
+		t.Errorf("seal: %v", err)
 	}
 }

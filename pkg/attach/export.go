@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -43,16 +45,25 @@ type export struct {
 	mutable class.Mutable // of the volume, while it is served
 	limits  *limits       // those of mutable
 
-	shown atomic.Pointer[volume.Volume] // volume, for who does not hold the lock
+	shown atomic.Pointer[shown] // for who does not hold the lock; nil: not served
+}
+
+// shown is a volume that is served, or that is being closed.
+type shown struct {
+	*volume.Volume
+	epoch   ident.Epoch
+	mutable class.Mutable
 }
 
 // show changes the volume that is served.
 func (e *export) show(v *volume.Volume) {
 	e.volume = v
-	e.shown.Store(v)
 	if v == nil {
+		e.shown.Store(nil)
 		e.config.metrics.drop(e.id)
+		return
 	}
+	e.shown.Store(&shown{v, e.record.Epoch, e.mutable})
 }
 
 // attach brings the export to the stage open, for a writer or a reader.
@@ -64,6 +75,10 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 	if r == nil {
 		r = &record{Format: recordFormat, Volume: e.id, Stage: confirming, Journal: randomHex(16), Reader: q.Reader}
 		if err := e.folder.save(r); err != nil {
+			return nil, err
+		}
+		// The folder's own name, once for all that comes into it.
+		if err := syncDir(filepath.Dir(e.folder.path)); err != nil {
 			return nil, err
 		}
 	}
@@ -214,6 +229,7 @@ func (e *export) apply(p class.Mutable) {
 	e.limits.set(p)
 	if e.volume != nil {
 		e.volume.SetPace(p.RPO, p.RPO == 0)
+		e.show(e.volume)
 	}
 }
 
@@ -305,13 +321,18 @@ func (e *export) journalConfig(r *record, p class.Parameters, set keys.Set) delt
 	}
 }
 
+// reportWait is how long a publication waits for the controller to hear of it.
+const reportWait = 5 * time.Second
+
 // published keeps a new root beside the journal, which may now forget what is in
-// it, and tells the controller. That one can be away: the roots in Swift chain by
-// parent, so a later report covers this one.
+// it, and tells the controller. That one can be away, or not answer: the roots in
+// Swift chain by parent, so a later report covers this one.
 func (e *export) published(ctx context.Context, r *record, p volume.Published) error {
 	if err := e.folder.saveHead(&head{Root: *recordOf(p.Root), Object: p.Object}); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, reportWait)
+	defer cancel()
 	_, err := e.config.Controller.Published(ctx, &wire.PublishedRequest{
 		Volume: string(e.id), Node: e.config.Node, Journal: r.Journal, Root: wire.FromRoot(recordOf(p.Root)),
 	})

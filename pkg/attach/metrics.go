@@ -135,8 +135,8 @@ func (x *Exports) Collect(ch chan<- prometheus.Metric) {
 	x.mu.Lock()
 	served := make(map[ident.Volume]*volume.Volume, len(x.byID))
 	for id, e := range x.byID {
-		if v := e.shown.Load(); v != nil {
-			served[id] = v
+		if s := e.shown.Load(); s != nil {
+			served[id] = s.Volume
 		}
 	}
 	x.mu.Unlock()

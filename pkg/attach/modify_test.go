@@ -135,3 +135,41 @@ type discard struct{ swift.Store }
 func (discard) Put(context.Context, string, string, []byte, swift.PutOptions) (string, error) {
 	return "", nil
 }
+
+// A closing that has not ended stays one over a change of parameters.
+func TestModifyBesideAClosing(t *testing.T) {
+	n := newNode(t)
+	n.attach()
+	n.write(5)
+	n.store.set(false)
+	if err := n.detach(); err == nil {
+		t.Fatal("detached with data that is nowhere but here")
+	}
+	if err := n.modify(map[string]string{"rpo": "2h"}); err != nil {
+		t.Error(err)
+	}
+	if r, err := n.exports.export(n.id).folder.load(); err != nil || r.Stage != closing {
+		t.Errorf("stage %v, %v; want closing", r.Stage, err)
+	}
+	a := n.attach()
+	if _, there := n.portal.targets[a.Iqn]; !there {
+		t.Errorf("attached, and there is no target %s", a.Iqn)
+	}
+	n.expect(5)
+}
+
+// What an Attach has taken over can be taken back.
+func TestModifyAfterAnAttachThatModified(t *testing.T) {
+	n := newNode(t)
+	n.attach()
+	n.controller.mu.Lock()
+	n.controller.rpo = "snapshot-only"
+	n.controller.mu.Unlock()
+	n.attach()
+	if err := n.modify(nil); err != nil { // rpo: 1h, as at first
+		t.Fatal(err)
+	}
+	if p := n.exports.export(n.id).mutable; p.RPO != time.Hour {
+		t.Errorf("the RPO is %v", p.RPO)
+	}
+}

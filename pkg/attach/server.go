@@ -54,35 +54,38 @@ func (x *Exports) Detach(ctx context.Context, q *wire.DetachRequest) (*wire.Deta
 	return &wire.DetachResponse{}, err
 }
 
-// Seal implements [wire.ExportsServer].
+// Seal implements [wire.ExportsServer]. It waits for the upload without the lock:
+// that may take long, and whoever stages, unstages or modifies the volume, be it to
+// make the upload faster, must not wait for it.
 func (x *Exports) Seal(ctx context.Context, q *wire.SealRequest) (*wire.SealResponse, error) {
-	var answer *wire.SealResponse
+	if q.WaitMs > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(q.WaitMs)*time.Millisecond)
+		defer cancel()
+	}
+	var v *volume.Volume
+	var gen uint64
 	err := x.write("seal", q.Volume, func(e *export) error {
 		id, err := ident.ParseSnapshot(q.Snapshot)
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
-		if q.WaitMs > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, time.Duration(q.WaitMs)*time.Millisecond)
-			defer cancel()
-		}
-		gen, err := e.volume.Seal(ctx, id)
-		if err != nil {
-			return err
-		}
-		cut, err := e.volume.Published(ctx, gen)
-		if ctx.Err() != nil {
-			err = fmt.Errorf("the cut is taken, and the upload goes on; %d bytes of the volume are not in Swift yet: %w",
-				e.volume.Stats().Journal.DirtyBytes, err)
-		}
-		if err != nil {
-			return err
-		}
-		answer = &wire.SealResponse{Root: wire.FromRoot(recordOf(cut)), Size: cut.State.Size}
-		return nil
+		v = e.volume
+		gen, err = v.Seal(ctx, id)
+		return err
 	})
-	return answer, err
+	if err != nil {
+		return nil, err
+	}
+	cut, err := v.Published(ctx, gen)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("the cut is taken, and the upload goes on; %d bytes of the volume are not in Swift yet: %w",
+			v.Stats().Journal.DirtyBytes, err)
+	}
+	if err != nil {
+		return nil, fail(ident.Volume(q.Volume), "seal", err)
+	}
+	return &wire.SealResponse{Root: wire.FromRoot(recordOf(cut)), Size: cut.State.Size}, nil
 }
 
 // Resize implements [wire.ExportsServer].
@@ -117,18 +120,35 @@ func (x *Exports) Modify(_ context.Context, q *wire.ModifyRequest) (*wire.Modify
 		if e.volume == nil {
 			return errNotAttached
 		}
-		return e.modify(e.record, q.Parameters)
+		// e.record is as it was when the volume was opened: stage and parameters
+		// may have changed since.
+		r, err := e.folder.load()
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			return errNotAttached
+		}
+		return e.modify(r, q.Parameters)
 	})
 	return &wire.ModifyResponse{}, err
 }
 
-// Status implements [wire.ExportsServer].
+// Status implements [wire.ExportsServer]. Of a volume that is served it waits for no other
+// call: how much is left to upload matters most while it is being closed.
 func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.StatusResponse, error) {
+	if id, err := ident.ParseVolume(q.Volume); err == nil {
+		if s := x.export(id).shown.Load(); s != nil {
+			if why := s.Err(); !errors.Is(why, volume.ErrClosed) { // else a call is just ending it
+				return s.status(why), nil
+			}
+		}
+	}
 	var answer *wire.StatusResponse
 	err := x.look("status", q.Volume, func(e *export) error {
 		switch {
 		case e.volume != nil:
-			answer = e.status()
+			answer = e.shown.Load().status(e.volume.Err())
 		case e.failed != nil:
 			answer = &wire.StatusResponse{
 				Conditions: []*wire.Condition{condition(e.failed, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonNotServed)},
@@ -141,14 +161,14 @@ func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.Status
 	return answer, err
 }
 
-// status describes a volume that is served.
-func (e *export) status() *wire.StatusResponse {
-	s := e.volume.Stats()
+// status describes a volume that is served, or has ended.
+func (v *shown) status(ended error) *wire.StatusResponse {
+	s := v.Stats()
 	answer := &wire.StatusResponse{
-		Epoch:      wire.FromEpoch(e.record.Epoch),
-		Size:       e.volume.Size(),
+		Epoch:      wire.FromEpoch(v.epoch),
+		Size:       v.Size(),
 		DirtyBytes: s.Journal.DirtyBytes,
-		Conditions: conditions(s, e.volume.Err(), e.mutable, time.Now()),
+		Conditions: conditions(s, ended, v.mutable, time.Now()),
 	}
 	if s.Head != nil {
 		answer.PublishedMs = s.Head.State.Sealed.UnixMilli()

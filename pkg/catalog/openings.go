@@ -70,6 +70,9 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	if err := ended(v, r.Journal); err != nil {
 		return Opening{}, err
 	}
+	if r.Epoch.Number > v.Opening.Epoch.Number {
+		return Opening{}, c.outdated(ctx, v, laterEpoch(r.Epoch, v))
+	}
 	if !r.Epoch.IsZero() && v.Opening.Epoch != r.Epoch {
 		return Opening{}, fmt.Errorf("%w: epoch %s is no longer remembered", ErrFenced, r.Epoch)
 	}
@@ -93,6 +96,11 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 		return Opening{}, err
 	}
 	return Opening{Epoch: epoch, Container: v.Container, Head: v.Head, Size: v.Size, Parameters: Parameters(v), Account: v.Account, Keys: v.Keys}, nil
+}
+
+// laterEpoch says why the record of a volume must be an old copy: epochs only grow.
+func laterEpoch(has ident.Epoch, v authority.Volume) string {
+	return fmt.Sprintf("a node has epoch %d, %d is recorded", has.Number, v.Opening.Epoch.Number)
 }
 
 // boundTo reports as ErrInUse that a volume is not published to a node to be
@@ -226,6 +234,8 @@ func (c *Catalog) Closed(ctx context.Context, r Report) error {
 				return err
 			}
 			return nil
+		case r.Root != nil && r.Root.Epoch.Number > v.Opening.Epoch.Number:
+			return fmt.Errorf("%w: %s", ErrRolledBack, laterEpoch(r.Root.Epoch, *v))
 		case r.Root != nil:
 			return ErrFenced
 		}

@@ -321,3 +321,27 @@ func TestRolledBackAuthorityGivesOutNoEpoch(t *testing.T) {
 		w.check(w.store.Delete(w.ctx, v.Container, chunks.EpochName(lost+1)))
 	}
 }
+
+// A node whose epoch is later than the recorded one was not fenced: the record is an old
+// copy. Told that it was, it would let go of what only its journal holds.
+func TestRolledBackAuthorityEndsNoEpoch(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	w.detach(w.attach(v.ID, "n1"))
+	_, err := w.Publish(w.ctx, v.ID, "n1", catalog.Write)
+	w.check(err)
+	old, _, err := w.authority.Volumes().Get(w.ctx, string(v.ID))
+	w.check(err)
+	e := w.attach(v.ID, "n1")
+	w.check(e.write(w.ctx, 0, "a"))
+	now, version, err := w.authority.Volumes().Get(w.ctx, string(v.ID))
+	w.check(err)
+	version, err = w.authority.Volumes().Update(w.ctx, string(v.ID), old, version) // a backup is restored
+	w.check(err)
+	_, err = w.Confirm(w.ctx, catalog.Confirmation{Volume: v.ID, Node: "n1", Endpoint: "n1", Journal: e.journal, Epoch: e.opening.Epoch})
+	w.want(err, catalog.ErrRolledBack)
+	w.want(w.Closed(w.ctx, e.report()), catalog.ErrRolledBack)
+	_, err = w.authority.Volumes().Update(w.ctx, string(v.ID), now, version) // the newest copy is put back
+	w.check(err)
+	w.detach(e)
+}

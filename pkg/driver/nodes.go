@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -21,7 +22,8 @@ import (
 // has a connection of its own and none can be stale.
 type Nodes struct {
 	// ConnectTimeout is how long a node may take to accept a connection before
-	// it counts as unreachable; 0 is 10 seconds.
+	// it counts as unreachable, also where it refuses them, which it does while its
+	// export process is started again; 0 is 10 seconds.
 	ConnectTimeout time.Duration
 	// Keys are for nodes that are reached over the network; nil: there are none.
 	Keys *trust.Keys
@@ -92,39 +94,38 @@ func (n Nodes) call(ctx context.Context, endpoint string, f func(wire.ExportsCli
 		return fmt.Errorf("node at %s: %w", endpoint, err)
 	}
 	defer conn.Close()
-	if err := n.connect(ctx, conn); err != nil {
+	if err := n.connect(ctx, conn, &wrong); err != nil {
 		if w := wrong.Load(); w != nil {
 			err = status.Errorf(codes.Unavailable, "somebody else answers: %v", *w)
 		}
 		return fmt.Errorf("node at %s: %w", endpoint, err)
 	}
 	if err := f(wire.NewExportsClient(conn)); err != nil {
+		if status.Code(err) == codes.NotFound {
+			// It does not serve the volume now. To a caller of ours that would say
+			// that there is no such volume, and that is final.
+			err = status.Error(codes.Unavailable, status.Convert(err).Message())
+		}
 		return fmt.Errorf("node at %s: %w", endpoint, err)
 	}
 	return nil
 }
 
-func (n Nodes) connect(ctx context.Context, conn *grpc.ClientConn) error {
-	timeout := n.ConnectTimeout
-	if timeout == 0 {
-		timeout = 10 * time.Second
-	}
-	patience, cancel := context.WithTimeout(ctx, timeout)
+// connect returns once the connection stands, or as soon as somebody else answers.
+func (n Nodes) connect(ctx context.Context, conn *grpc.ClientConn, wrong *atomic.Pointer[error]) error {
+	patience, cancel := context.WithTimeout(ctx, cmp.Or(n.ConnectTimeout, 10*time.Second))
 	defer cancel()
-	conn.Connect()
 	for {
+		conn.Connect()
 		state := conn.GetState()
 		if state == connectivity.Ready {
 			return nil
 		}
-		if state == connectivity.TransientFailure || !conn.WaitForStateChange(patience, state) {
+		if wrong.Load() != nil || !conn.WaitForStateChange(patience, state) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			return catalog.ErrUnreachable
-		}
-		if state == connectivity.Idle {
-			conn.Connect()
 		}
 	}
 }

@@ -68,7 +68,7 @@ func newRig(t testing.TB) *rig {
 	vault := accounts.Directory(filepath.Join(dir, "accounts"))
 	all, class := accounts.New(r.store, vault, swift.Options{}), keys.Vault{Store: vault}
 	r.catalog = catalog.New(catalog.Config{
-		Authority: records, Store: r.store, Accounts: all, Prefix: "test-", Cluster: "test", Nodes: driver.Nodes{}, SearchPause: time.Millisecond,
+		Authority: records, Store: r.store, Accounts: all, Prefix: "test-", Cluster: "test", Nodes: driver.Nodes{ConnectTimeout: time.Second}, SearchPause: time.Millisecond,
 	})
 	identity := &driver.Identity{Version: "1.2.3"}
 	r.exports = &drivertest.Exports{Node: nodeName}

@@ -183,12 +183,32 @@ func TestUnreachableIsNotUnavailable(t *testing.T) {
 	if errors.Is(err, catalog.ErrUnreachable) || !strings.Contains(err.Error(), "Swift is away") {
 		t.Errorf("a node that is there: %v", err)
 	}
+	nodes.ConnectTimeout = time.Second
 	if _, err := nodes.Seal(t.Context(), "unix://"+r.path("nobody.sock"), v, ident.NewSnapshot()); !errors.Is(err, catalog.ErrUnreachable) {
 		t.Errorf("a node that is not there: %v", err)
+	}
+	exports.err = status.Error(codes.NotFound, "not attached")
+	if _, err := nodes.Seal(t.Context(), endpoint, v, ident.NewSnapshot()); status.Code(err) != codes.Unavailable {
+		t.Errorf("a node that does not serve the volume now: %v", err)
 	}
 	exports.err = nil
 	if _, err := nodes.Seal(t.Context(), endpoint, v, ident.NewSnapshot()); err == nil {
 		t.Error("a cut without a root was accepted")
+	}
+}
+
+// An export process that is just being started again is not unreachable: what it holds
+// would be given up.
+func TestARestartingExportIsNotUnreachable(t *testing.T) {
+	r := &rig{t: t, dir: t.TempDir(), log: &output{}}
+	asked := make(chan error, 1)
+	go func() {
+		asked <- driver.Nodes{}.Handover(t.Context(), "unix://"+r.path("export.sock"), ident.NewVolume())
+	}()
+	time.Sleep(200 * time.Millisecond)
+	r.serve("export", func(s grpc.ServiceRegistrar) { wire.RegisterExportsServer(s, &answering{}) }).Connect()
+	if err := <-asked; err != nil {
+		t.Error(err)
 	}
 }
 

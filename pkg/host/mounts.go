@@ -123,28 +123,19 @@ func (m Mounts) BindDevice(ctx context.Context, device, target string, readOnly 
 	return m.mount(ctx, device, target, "", []string{"bind"}, readOnly)
 }
 
+// mount mounts by one command: one that makes a bind mount first and read-only after
+// that could be cut short between the two, and nobody finds out what the half of it
+// was to be.
 func (m Mounts) mount(ctx context.Context, source, target, fsType string, options []string, readOnly bool) error {
 	if readOnly {
 		options = append(slices.Clone(options), "ro")
 	}
-	// A bind mount takes its options only by a remount (mount(2)).
-	bind, first, again := mount.MakeBindOpts(options)
-	if !bind {
-		_, err := m.Run.Run(ctx, "mount", mount.MakeMountArgs(source, target, fsType, options)...)
-		return err
-	}
-	if _, err := m.Run.Run(ctx, "mount", mount.MakeMountArgs(source, target, fsType, first)...); err != nil {
-		return err
-	}
-	if !readOnly {
-		return nil
-	}
-	_, err := m.Run.Run(ctx, "mount", mount.MakeMountArgs(source, target, fsType, again)...)
-	if err != nil {
+	_, err := m.Run.Run(ctx, "mount", mount.MakeMountArgs(source, target, fsType, options)...)
+	if err != nil && readOnly && fsType == "" {
 		// Half done is not read-only: nobody may find it.
-		return errors.Join(err, m.Unmount(ctx, target))
+		err = errors.Join(err, m.Unmount(ctx, target))
 	}
-	return nil
+	return err
 }
 
 // Unmount takes everything away that is mounted at target, if anything is.

@@ -261,7 +261,7 @@ func TestMountOptions(t *testing.T) {
 			t.Errorf("%q: %v", option, err)
 		}
 	}
-	for _, option := range []string{"", "-o", "a,b", "bind", "remount", "loop", "loop=/dev/loop0", "X-mount.mkdir", "x-systemd.automount", "a b", "a\nb", "dev", "$(reboot)", strings.Repeat("a", 300)} {
+	for _, option := range []string{"", "-o", "a,b", "bind", "remount", "loop", "loop=/dev/loop0", "X-mount.mkdir", "x-systemd.automount", "a b", "a\nb", "dev", "logdev=/dev/sda1", "rtdev=/dev/sda1", "journal_path=/dev/sda1", "journal_dev=0x801", "$(reboot)", strings.Repeat("a", 300)} {
 		if err := CheckMountOptions([]string{"noatime", option}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q: error %v, want ErrInvalid", option, err)
 		}
@@ -286,5 +286,48 @@ func TestStatfsIsBounded(t *testing.T) {
 	<-s.slots
 	if _, err := s.Usage(t.Context(), "/"); err != nil {
 		t.Error(err)
+	}
+}
+
+// tardy is a runner whose tools take longer than a caller waits.
+type tardy struct{ ended chan error }
+
+func (r tardy) Run(ctx context.Context, tool string, args ...string) ([]byte, error) {
+	time.Sleep(100 * time.Millisecond)
+	out, err := Exec{}.Run(ctx, tool, args...)
+	r.ended <- err
+	return out, err
+}
+
+// A read-only bind mount is never found without that, whenever its caller gave up: the
+// next call would take it for another's.
+func TestReadOnlyBindIsNeverHalfDone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root for mounts")
+	}
+	source, target := t.TempDir(), filepath.Join(t.TempDir(), "pod")
+	tools := tardy{make(chan error, 9)}
+	m := Mounts{Run: NewLasting(tools)}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := m.BindDirectory(ctx, source, target, true); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("bind: %v", err)
+	}
+	if err := <-tools.ended; err != nil {
+		t.Skipf("no mounts here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := (Mounts{Run: Exec{}}).Remove(context.Background(), target); err != nil {
+			t.Error(err)
+		}
+	})
+	table, err := m.table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range table {
+		if found.Point == target && !found.ReadOnly {
+			t.Errorf("found %+v", found)
+		}
 	}
 }

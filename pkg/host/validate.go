@@ -29,6 +29,9 @@ var refusedOptions = map[string]bool{
 	"bind": true, "rbind": true, "move": true, "remount": true,
 	"loop": true, "offset": true, "sizelimit": true, "helper": true,
 	"dev": true, "suid": true,
+	// Other devices of the host: a log or real-time device, a journal, a hash device.
+	"logdev": true, "rtdev": true, "journal_path": true, "journal_dev": true,
+	"verity.hashdevice": true,
 }
 
 func (s Session) validate() error {

@@ -2,7 +2,7 @@
 // with certificates of one private authority whose names say what their holder is.
 //
 //	controller.csi.swiftblock.dev     the controller
-//	NODE.node.csi.swiftblock.dev      the export process of a node
+//	NODE.node.csi.swiftblock.dev      the export process of a node; see [Node]
 //
 // A certificate is for both ends of a connection: the controller is the server of
 // Openings and the client of Exports. Unix sockets need none: their files are 0600.
@@ -33,8 +33,13 @@ const domain = "csi.swiftblock.dev"
 // Controller is whoever decides who may write.
 const Controller Identity = "controller." + domain
 
-// Node is the node with a CSI id, which must do as a part of a DNS name.
-func Node(id string) Identity { return Identity(id + ".node." + domain) }
+// Node is the node with a CSI id. Its dots are underscores here: a certificate for
+// *.node.csi.swiftblock.dev stands for one label, and Kubernetes names nodes such as
+// ip-10-0-0-1.ec2.internal.
+func Node(id string) Identity { return Identity(label.Replace(id) + ".node." + domain) }
+
+// label makes one label of an id, and never the same one of two.
+var label = strings.NewReplacer(".", "_", "_", "__")
 
 // ours reports whether a DNS name is an identity.
 func ours(name string) bool {

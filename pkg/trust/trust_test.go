@@ -357,3 +357,19 @@ func TestAuthorityIsKept(t *testing.T) {
 		t.Errorf("the key's mode: %v, %v", info.Mode(), err)
 	}
 }
+
+// One certificate does for all nodes, whatever they are called.
+func TestOneCertificateForAllNodes(t *testing.T) {
+	a := authority(t)
+	all := open(t, issue(t, a, trust.Node("*"), time.Hour), &reports{})
+	for _, node := range []string{"worker-1", "ip-10-0-0-1.ec2.internal", "Rack_1.example"} {
+		of := trust.Node(node)
+		c := dial(t, serve(t, "tcp", of, grpc.Creds(all.Server())), all.Client(of, nil))
+		if err := ask(c); err != nil {
+			t.Errorf("%s: %v", node, err)
+		}
+	}
+	if trust.Node("a.b") == trust.Node("a_b") {
+		t.Error("two nodes have one identity")
+	}
+}

@@ -49,7 +49,7 @@ func startMachine(t *testing.T) *machine {
 	if os.Getenv("E2E_BINARY") == "" {
 		t.Skip("E2E_BINARY is not set")
 	}
-	m := &machine{t: t, name: "e2e-first", dir: filepath.Join(state, t.Name()), place: here(t)}
+	m := &machine{t: t, name: firstName, dir: filepath.Join(state, t.Name()), place: here(t)}
 	m.main = m
 	m.prepare()
 	m.run("$E2E_BINARY certificates %s %s %s", m.path("certificates"), m.name, secondName)
@@ -124,8 +124,9 @@ func (m *machine) startStore() {
 	m.t.Setenv("ST_AUTH", "http://"+net.JoinHostPort(address(), cloudPort)+"/auth/v1.0")
 }
 
-// secondName is the name of the node in the other guest.
-const secondName = "e2e-second"
+// The names of the nodes: of this guest, and of the other one. Many clusters name nodes
+// with dots.
+const firstName, secondName = "first.e2e", "second.e2e"
 
 const (
 	embeddedStore = "127.0.0.1:18081"
