@@ -25,6 +25,8 @@ ARG BASE VERSION=0.0.0-dev REVISION=
 ARG TOOLS="util-linux"
 RUN apt-get update && apt-get install -y --no-install-recommends ${TOOLS} && rm -rf /var/lib/apt/lists/*
 COPY --from=build /csi-swiftblock /usr/local/bin/csi-swiftblock
+# The public authorities, for a Swift whose certificate is of one of them: the base has none.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 LABEL org.opencontainers.image.title="csi-swiftblock" \
 	org.opencontainers.image.description="Block storage for Kubernetes on OpenStack Swift" \
 	org.opencontainers.image.licenses="Apache-2.0" \

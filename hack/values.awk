@@ -14,9 +14,16 @@ function flush_row() {
 	next
 }
 /^$/ { comment = ""; next }
-/^ *- / { if (key != "" && value == "") value = "see values.yaml"; next }
+/^ *- / {
+	if (key != "" && value == "") value = "see values.yaml"
+	match($0, /^ */)
+	item = RLENGTH + 1
+	next
+}
+item && match($0, /^ */) && RLENGTH >= item { next } # of an item of a list
 /^ *[A-Za-z][A-Za-z0-9]*:/ {
 	flush_row()
+	item = 0
 	match($0, /^ */)
 	depth = RLENGTH / 2
 	name = $0

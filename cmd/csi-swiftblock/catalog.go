@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -27,7 +28,7 @@ type catalogFlags struct {
 func (f *catalogFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.authority, "authority", "/var/lib/csi-swiftblock/authority", "directory of the records of volumes and snapshots, or kubernetes: custom resources of the cluster")
 	c.Flags().StringVar(&f.prefix, "prefix", "swiftblock_", "what the names of our containers in Swift begin with")
-	c.Flags().StringVar(&f.cluster, "cluster", "standalone", "name of this cluster; containers of another one are refused")
+	c.Flags().StringVar(&f.cluster, "cluster", noCluster, "name of this cluster, in Kubernetes the clusterName of the chart; containers of another one are refused")
 	c.MarkFlagDirname("authority")
 	addCertificates(c, &f.certificates)
 }
@@ -42,8 +43,20 @@ type session struct {
 	givenUp  authority.Table[authority.GivenUp] // nil in Kubernetes, which knows by itself
 }
 
-// create opens records and store, and makes an authority where there is none.
+// noCluster is the name where there is no Kubernetes.
+const noCluster = "standalone"
+
+// create opens records and store for who makes containers, and makes an authority where
+// there is none.
 func (f *catalogFlags) create() (*session, error) {
+	if f.authority == inKubernetes && f.cluster == noCluster {
+		return nil, errors.New("--cluster: give the clusterName of the chart: its controller refuses what is made for another cluster")
+	}
+	return f.both()
+}
+
+// both opens records and store.
+func (f *catalogFlags) both() (*session, error) {
 	store, err := openStore()
 	if err != nil {
 		return nil, err
@@ -56,7 +69,7 @@ func (f *catalogFlags) open() (*session, error) {
 	if err := f.exists(); err != nil {
 		return nil, err
 	}
-	return f.create()
+	return f.both()
 }
 
 // openRecords opens the records alone, for what does not ask Swift.

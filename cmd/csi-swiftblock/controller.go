@@ -44,6 +44,7 @@ func controllerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			shown := driver.NewShown(board)
 			controller := driver.NewController(driver.ControllerConfig{
 				Catalog: s.catalog, Cluster: known, Account: store, Accounts: s.accounts, Keys: s.keys, Exports: exports,
 			})
@@ -61,9 +62,10 @@ func controllerCommand() *cobra.Command {
 					return driver.Server{Endpoint: openings, Keys: exports.Keys, Allow: driver.FromNode, Calls: watched.calls, Log: log}.
 						Serve(ctx, driver.NewOpenings(s.catalog, s.accounts, s.keys).Register)
 				},
-				func(ctx context.Context) error { return watched.serve(ctx, store) },
+				func(ctx context.Context) error { return watched.serve(ctx, store, shown) },
 				func(ctx context.Context) error {
 					return lead(ctx, func(ctx context.Context) error {
+						defer shown.Forget()
 						return together(ctx,
 							func(ctx context.Context) error {
 								return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })
@@ -75,7 +77,10 @@ func controllerCommand() *cobra.Command {
 								return every(ctx, admissionPeriod, func() { admit(ctx) })
 							},
 							func(ctx context.Context) error {
-								return every(ctx, look, func() { lookOnce(ctx, driver.Monitor{Catalog: s.catalog, Exports: exports, Board: board}) })
+								if board == nil {
+									look = 0
+								}
+								return every(ctx, look, func() { lookOnce(ctx, driver.Monitor{Catalog: s.catalog, Exports: exports, Board: shown}) })
 							},
 						)
 					})
@@ -140,11 +145,8 @@ func collectOnce(ctx context.Context, c *catalog.Catalog) {
 	}
 }
 
-// lookOnce shows how volumes fare, where there is a board for it.
+// lookOnce shows how volumes fare.
 func lookOnce(ctx context.Context, m driver.Monitor) {
-	if m.Board == nil {
-		return
-	}
 	if err := m.Round(ctx); err != nil && ctx.Err() == nil {
 		slog.Warn("how volumes fare is not shown", "error", err)
 	}

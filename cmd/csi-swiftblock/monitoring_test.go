@@ -26,7 +26,7 @@ func (a *admin) exported() map[string]bool {
 		a.Fatal(err)
 	}
 	descriptions := make(chan *prometheus.Desc, 1000)
-	for _, c := range []prometheus.Collector{store, exports, driver.NewCalls(), versionMetric()} {
+	for _, c := range []prometheus.Collector{store, exports, driver.NewCalls(), driver.NewShown(nil), versionMetric()} {
 		c.Describe(descriptions)
 	}
 	close(descriptions)

@@ -18,7 +18,8 @@ type leftView struct {
 	Node      string       `json:"node"`
 	Volume    ident.Volume `json:"volume"`
 	Name      string       `json:"name"`
-	Dirty     int64        `json:"dirty"` // bytes that only its journal has; -1: it does not answer
+	Reads     bool         `json:"reads,omitempty"` // it only reads the volume, and has nothing to upload
+	Dirty     int64        `json:"dirty"`           // bytes that only its journal has; -1: it does not answer
 	Published time.Time    `json:"published,omitzero"`
 	Trouble   string       `json:"trouble,omitempty"` // the first condition, or why it does not answer
 }
@@ -39,7 +40,8 @@ func nodesLeftCommand() *cobra.Command {
 
 Drain a node first: kubectl drain ends its pods, and each volume that none of them
 uses any more is uploaded and closed. A node with nothing left can be reset, and
-its disk wiped. A volume of which DIRTY is 0 is all in Swift, but still open.`,
+its disk wiped. A volume of which DIRTY is 0 is all in Swift, but still open; one that
+a node only reads has nothing to upload, and a session there all the same.`,
 		Example: `  kubectl drain worker-3 --ignore-daemonsets --delete-emptydir-data
   csi-swiftblock nodes left worker-3 --wait`,
 		Args: cobra.MaximumNArgs(1),
@@ -80,11 +82,18 @@ its disk wiped. A volume of which DIRTY is 0 is all in Swift, but still open.`,
 	return c
 }
 
-// left asks the nodes, or the one that is named, about each volume they have open.
+// left asks the nodes, or the one that is named, about each volume they have open, and
+// names those that they read.
 func (s *session) left(ctx context.Context, exports driver.Exports, only []string) ([]leftView, error) {
 	list := []leftView{}
+	asked := func(node string) bool { return len(only) == 0 || node == only[0] }
 	err := s.eachVolume(ctx, func(v authority.Volume) error {
-		if !v.Opening.Open || len(only) > 0 && v.Opening.Node != only[0] {
+		for _, r := range v.Readers {
+			if asked(r.Node) {
+				list = append(list, leftView{Node: r.Node, Volume: v.ID, Name: v.Name, Reads: true})
+			}
+		}
+		if !v.Opening.Open || !asked(v.Opening.Node) {
 			return nil
 		}
 		view := leftView{Node: v.Opening.Node, Volume: v.ID, Name: v.Name, Dirty: -1}
@@ -113,7 +122,10 @@ func printLeft(w io.Writer, list []leftView) {
 	row(w, "NODE", "VOLUME", "NAME", "DIRTY", "PUBLISHED", "TROUBLE")
 	for _, v := range list {
 		dirty := "unknown"
-		if v.Dirty >= 0 {
+		switch {
+		case v.Reads:
+			dirty = "read only"
+		case v.Dirty >= 0:
 			dirty = sizeText(v.Dirty)
 		}
 		row(w, printable(v.Node), v.Volume, printable(v.Name), dirty, timeText(v.Published), orDash(v.Trouble))

@@ -62,6 +62,18 @@ func TestNodesLeft(t *testing.T) {
 	if _, err := a.try(ctx, "nodes", "left", "--wait"); err == nil {
 		t.Error("--wait ends while something is left")
 	}
+	// Who only reads a volume has a session that must not outlive the driver.
+	closed, err := s.volume(t.Context(), "closed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.catalog.Publish(t.Context(), closed.ID, "n3", catalog.ReadShared); err != nil {
+		t.Fatal(err)
+	}
+	a.refused("end the pods that use them", "nodes", "left", "n3", "--expect-none")
+	if table := a.run("nodes", "left", "n3"); !strings.Contains(table, "read only") {
+		t.Errorf("a node that reads: %s", table)
+	}
 	a.json(&list, "nodes", "left", "n2", "--wait")
 	if len(list) != 0 {
 		t.Errorf("of another node: %+v", list)

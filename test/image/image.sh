@@ -94,11 +94,12 @@ runs_as_nobody() {
 		die "the entry point is not our program"
 }
 
-# has_what_it_needs: nsenter, our static binary, and no package that neither the base has nor
-# the Dockerfile names.
+# has_what_it_needs: nsenter, public certificates, our static binary, and no package that neither
+# the base has nor the Dockerfile names.
 # shellcheck disable=SC2016 # for dpkg-query
 has_what_it_needs() {
 	in_image nsenter --version >/dev/null
+	in_image grep -q 'BEGIN CERTIFICATE' /etc/ssl/certs/ca-certificates.crt || die "no public authorities: Swift by https is refused"
 	docker run --rm --network=none --entrypoint dpkg-query "$prefix/debian:bookworm" -W -f '${Package}\n' | sort >"$work/base"
 	in_image dpkg-query -W -f '${Package}\n' | sort >"$work/have"
 	expect '' "$(comm -13 "$work/base" "$work/have")"
