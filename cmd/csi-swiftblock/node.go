@@ -52,7 +52,7 @@ func nodeCommand() *cobra.Command {
 			config.Filesystems = host.Filesystems{Run: lasting}
 			mounts := host.Mounts{Run: lasting}
 			if prefix != "" { // the tools, and so the mounts, are in the host's namespace
-				mounts.MountInfo = "/proc/1/mountinfo"
+				mounts.MountInfo, mounts.Root = "/proc/1/mountinfo", "/proc/1/root"
 			}
 			config.Mounts = mounts
 			config.Usage = host.NewStatfs(8, 5*time.Second)

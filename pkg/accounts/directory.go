@@ -53,7 +53,8 @@ func (d Directory) Remove(name string) error {
 	return err
 }
 
-// Save implements [Vault]. After a crash the file is the old one or the new one.
+// Save implements [Vault]. After a crash the file is the old one or the new one, and the new
+// one once Save has returned.
 func (d Directory) Save(name string, secrets map[string]string) (err error) {
 	path, err := d.path(name)
 	if err != nil {
@@ -78,5 +79,12 @@ func (d Directory) Save(name string, secrets map[string]string) (err error) {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	names, err := os.Open(string(d))
+	if err != nil {
+		return err
+	}
+	return errors.Join(names.Sync(), names.Close())
 }

@@ -39,8 +39,11 @@ func (c *Catalog) putOnce(ctx context.Context, container, name string, body []by
 		return err
 	}
 	have, err := c.read(ctx, container, name)
-	if err == nil && !bytes.Equal(have, body) {
-		err = fmt.Errorf("%s/%s: %w", container, name, other)
+	switch {
+	case errors.Is(err, swift.ErrNotFound): // it has just been deleted
+		return fmt.Errorf("%s/%s: %w", container, name, ErrBusy)
+	case err == nil && !bytes.Equal(have, body):
+		return fmt.Errorf("%s/%s: %w", container, name, other)
 	}
 	return err
 }

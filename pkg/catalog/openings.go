@@ -57,7 +57,7 @@ func (c *Catalog) confirm(ctx context.Context, r Confirmation) (Opening, error) 
 	defer release()
 	v, err := c.readyVolume(ctx, r.Volume)
 	if err != nil {
-		return Opening{}, err
+		return Opening{}, c.missing(ctx, r.Volume, err)
 	}
 	if r.Reader {
 		if o := reading(v, r.Node); o != nil {
@@ -242,10 +242,32 @@ func (c *Catalog) Closed(ctx context.Context, r Report) error {
 		remember(v, r.Journal, false)
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) && r.Root == nil {
+	switch {
+	case errors.Is(err, ErrNotFound) && r.Root == nil:
 		err = nil // there is no volume, and the journal held nothing of it
+	case err != nil:
+		err = c.missing(ctx, r.Volume, err)
 	}
 	return failed(err, "close", "volume", r.Volume)
+}
+
+// missing looks behind ErrNotFound for a volume that a node has: where Swift has it and the
+// authority has no record, that is new or an old copy, and the node must not take the
+// volume for deleted.
+func (c *Catalog) missing(ctx context.Context, id ident.Volume, err error) error {
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	switch _, _, absent := c.volumes.Get(ctx, string(id)); {
+	case absent == nil:
+		return err // it is deleted
+	case !errors.Is(absent, authority.ErrNotFound):
+		return err // no id
+	}
+	if unknown := c.unknown(ctx, id); unknown != nil {
+		return unknown
+	}
+	return err
 }
 
 // advance makes r the head of a volume unless that is at least as new.

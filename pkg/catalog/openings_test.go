@@ -341,7 +341,15 @@ func TestRolledBackAuthorityEndsNoEpoch(t *testing.T) {
 	_, err = w.Confirm(w.ctx, catalog.Confirmation{Volume: v.ID, Node: "n1", Endpoint: "n1", Journal: e.journal, Epoch: e.opening.Epoch})
 	w.want(err, catalog.ErrRolledBack)
 	w.want(w.Closed(w.ctx, e.report()), catalog.ErrRolledBack)
-	_, err = w.authority.Volumes().Update(w.ctx, string(v.ID), now, version) // the newest copy is put back
+	w.check(w.authority.Volumes().Delete(w.ctx, string(v.ID), version)) // or all of it is lost
+	_, err = w.Confirm(w.ctx, catalog.Confirmation{Volume: v.ID, Node: "n1", Endpoint: "n1", Journal: e.journal, Epoch: e.opening.Epoch})
+	w.want(err, catalog.ErrRolledBack)
+	w.want(w.Closed(w.ctx, e.report()), catalog.ErrRolledBack)
+	_, err = w.authority.Volumes().Create(w.ctx, string(v.ID), now) // the newest copy is put back
 	w.check(err)
 	w.detach(e)
+	w.check(w.DeleteVolume(w.ctx, v.ID))
+	w.sweep()
+	_, err = w.Confirm(w.ctx, catalog.Confirmation{Volume: v.ID, Node: "n1", Endpoint: "n1", Journal: e.journal, Epoch: e.opening.Epoch})
+	w.want(err, catalog.ErrNotFound) // it was deleted
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
@@ -43,6 +44,7 @@ type Mounts interface {
 	BindDevice(ctx context.Context, device, target string, readOnly bool) error
 	Unmount(ctx context.Context, target string) error
 	Remove(ctx context.Context, target string) error
+	Point(path string) string
 }
 
 // Usage tells how full a file system is; see [host.Statfs].
@@ -70,7 +72,8 @@ type NodeConfig struct {
 // new process goes on where a killed one stopped (P8).
 type Node struct {
 	csi.UnimplementedNodeServer
-	config NodeConfig
+	config  NodeConfig
+	formats singleflight.Group // by volume; see formatted
 }
 
 // NewNode returns the node service.
@@ -126,16 +129,17 @@ func (n *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	if err != nil {
 		return nil, err
 	}
-	if !p.use.block && !mountedAt(mounts, p.staging) {
+	staging, target := n.config.Mounts.Point(p.staging), n.config.Mounts.Point(p.target)
+	if !p.use.block && !mountedAt(mounts, staging) {
 		return nil, fmt.Errorf("%s: %w", p.staging, errNotStaged)
 	}
 	for _, m := range mounts {
 		switch {
-		case m.Point == p.target && m.ReadOnly == p.use.readOnly:
+		case m.Point == target && m.ReadOnly == p.use.readOnly:
 			return &csi.NodePublishVolumeResponse{}, nil
-		case m.Point == p.target:
+		case m.Point == target:
 			return nil, fmt.Errorf("%s: %w", p.target, errPublished)
-		case p.use.onePod && m.Point != p.staging:
+		case p.use.onePod && m.Point != staging:
 			return nil, fmt.Errorf("at %s: %w", m.Point, errExclusive)
 		}
 	}
@@ -201,7 +205,7 @@ func (n *Node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStats
 	if !mount.Filesystem() {
 		return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: device.Size}}}, nil
 	}
-	usage, err := n.config.Usage.Usage(ctx, mount.Point)
+	usage, err := n.config.Usage.Usage(ctx, r.GetVolumePath())
 	if err != nil {
 		return nil, err
 	}
@@ -286,13 +290,14 @@ func (n *Node) publishedAt(id, path string) (host.Device, host.Mount, error) {
 	if err != nil {
 		return device, host.Mount{}, err
 	}
-	at := slices.IndexFunc(mounts, func(m host.Mount) bool { return m.Point == path })
+	point := n.config.Mounts.Point(path)
+	at := slices.IndexFunc(mounts, func(m host.Mount) bool { return m.Point == point })
 	if at < 0 {
 		return device, host.Mount{}, errNotPublished
 	}
 	return device, mounts[at], nil
 }
 
-func mountedAt(mounts []host.Mount, path string) bool {
-	return slices.ContainsFunc(mounts, func(m host.Mount) bool { return m.Point == path })
+func mountedAt(mounts []host.Mount, point string) bool {
+	return slices.ContainsFunc(mounts, func(m host.Mount) bool { return m.Point == point })
 }

@@ -1,15 +1,19 @@
 package driver_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/driver/drivertest"
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
@@ -88,6 +92,49 @@ func TestInterruptedFormat(t *testing.T) {
 	r.did("stage after an interrupted mkfs", "wipe", "mkfs", "fsck", "mount", "grow")
 	if mark := r.exports.Formatted(id); mark != wire.Formatted_FORMATTED_DONE {
 		t.Errorf("mark %v", mark)
+	}
+}
+
+// slowMkfs is file systems that are made as long as a test wants.
+type slowMkfs struct {
+	*drivertest.Host
+	made chan struct{}
+}
+
+func (s slowMkfs) Make(ctx context.Context, device string, t host.FSType) error {
+	select {
+	case <-s.made:
+		return s.Host.Make(ctx, device, t)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A mkfs that takes longer than its caller waits comes to its end, and to its mark.
+func TestFormatOutlivesItsCaller(t *testing.T) {
+	r := newRig(t)
+	made := make(chan struct{})
+	node := csi.NewNodeClient(r.serve("slow", driver.NewNode(driver.NodeConfig{
+		ID: nodeName, Exports: r.exports, Initiator: r.machine, Filesystems: slowMkfs{r.machine, made}, Mounts: r.machine, Usage: r.machine,
+	}).Register))
+	id := r.published("pvc")
+	stage := func(patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		_, err := node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: r.path("staging"), VolumeCapability: mounted("")})
+		return err
+	}
+	for range 2 {
+		if err := stage(100 * time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
+			t.Fatalf("stage: %v", err)
+		}
+	}
+	close(made)
+	if err := stage(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if calls := r.machine.Calls(); slices.Contains(calls, "wipe") {
+		t.Errorf("it was undone: %v", calls)
 	}
 }
 

@@ -55,7 +55,7 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err := n.config.Initiator.Rescan(ctx, s.volume, export.GetSize()); err != nil {
 		return nil, err
 	}
-	if err := n.format(ctx, s, device.Path, export.GetFormatted()); err != nil {
+	if err := n.formatted(ctx, s, device.Path, export.GetFormatted()); err != nil {
 		return nil, err
 	}
 	switch {
@@ -97,6 +97,21 @@ func staging(r *csi.NodeStageVolumeRequest) (s staged, err error) {
 	s.use.readOnly = s.use.readOnly || r.GetPublishContext()[contextReadOnly] == "true"
 	s.volume, err = volumeID("volume_id", r.GetVolumeId())
 	return s, err
+}
+
+// formatted formats a volume and marks it, also when the caller has gone: a mkfs that takes
+// longer than kubelet waits for an answer would be undone and started again for ever. A
+// call that comes meanwhile waits for it.
+func (n *Node) formatted(ctx context.Context, s staged, device string, mark wire.Formatted) error {
+	done := n.formats.DoChan(string(s.volume), func() (any, error) {
+		return nil, n.format(context.WithoutCancel(ctx), s, device, mark)
+	})
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return fmt.Errorf("the file system is being made: %w", ctx.Err())
+	}
 }
 
 // format makes the file system of a volume that never had one. What decides is
@@ -151,7 +166,7 @@ func (n *Node) mountStaged(ctx context.Context, s staged, device string) error {
 	if s.use.fsType != "" && t != s.fsType {
 		return fmt.Errorf("it holds %s, not %s: %w", t, s.fsType, host.ErrNoFilesystem)
 	}
-	if !mountedAt(mounts, s.path) {
+	if !mountedAt(mounts, n.config.Mounts.Point(s.path)) {
 		// The device of another epoch, which Login has taken away, may still be
 		// mounted here.
 		if err := n.config.Mounts.Unmount(ctx, s.path); err != nil {

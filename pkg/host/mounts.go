@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/mount-utils"
@@ -18,6 +19,8 @@ type Mounts struct {
 	Run Runner
 	// MountInfo is the mount table in which Run mounts; "" is this process's own.
 	MountInfo string
+	// Root is where this process sees the root of that table's file systems; "" is "/".
+	Root string
 }
 
 // Mount is one line of the mount table.
@@ -32,7 +35,33 @@ type Mount struct {
 // Mounted reports whether anything is mounted at path.
 func (m Mounts) Mounted(path string) (bool, error) {
 	table, err := m.table()
-	return slices.ContainsFunc(table, func(mount Mount) bool { return mount.Point == path }), err
+	point := m.Point(path)
+	return slices.ContainsFunc(table, func(mount Mount) bool { return mount.Point == point }), err
+}
+
+// Point returns where the mount table shows what is mounted at path, which need not
+// exist: the symbolic links on the way there are followed. Many hosts have kubelet's
+// directory on another disk.
+func (m Mounts) Point(path string) string {
+	const most = 40 // links, as for the kernel
+	at, todo := "/", strings.Split(filepath.Dir(path), "/")
+	for links := 0; len(todo) > 0; {
+		next := filepath.Join(at, todo[0])
+		todo = todo[1:]
+		to, err := os.Readlink(m.Root + next)
+		if err != nil { // no link, or nothing at all
+			at = next
+			continue
+		}
+		if links++; links > most {
+			return path
+		}
+		if filepath.IsAbs(to) {
+			at = "/"
+		}
+		todo = append(strings.Split(to, "/"), todo...)
+	}
+	return filepath.Join(at, filepath.Base(path))
 }
 
 // Of returns every mount of the device: of the file system on it, and of the

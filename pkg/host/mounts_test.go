@@ -331,3 +331,46 @@ func TestReadOnlyBindIsNeverHalfDone(t *testing.T) {
 		}
 	}
 }
+
+// The mount table has the paths that links lead to.
+func TestMountsThroughLinks(t *testing.T) {
+	device, _ := loopDevice(t, 1<<20)
+	m := Mounts{Run: Exec{}}
+	dir := t.TempDir()
+	for link, to := range map[string]string{"kubelet": "disk/kubelet", "disk": filepath.Join(dir, "data", "."), "loop": "loop"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "data", "kubelet"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(dir, "kubelet", "pods", "disk")
+	if err := m.BindDevice(t.Context(), device, target, false); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := m.Of(device)
+	if err != nil || len(mounts) != 1 || mounts[0].Point != m.Point(target) || m.Point(target) == target {
+		t.Errorf("Of = %+v, %v; want %s", mounts, err, m.Point(target))
+	}
+	if err := m.Remove(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+	if mounts, err := m.Of(device); err != nil || len(mounts) != 0 {
+		t.Errorf("after Remove: %+v, %v", mounts, err)
+	}
+	for path, want := range map[string]string{
+		"/absent/deep/path":               "/absent/deep/path",
+		filepath.Join(dir, "loop", "x"):   filepath.Join(dir, "loop", "x"),
+		filepath.Join(dir, "disk"):        filepath.Join(dir, "disk"), // what is mounted there hides it
+		filepath.Join(dir, "disk", "new"): filepath.Join(dir, "data", "new"),
+	} {
+		if got := m.Point(path); got != want {
+			t.Errorf("Point(%s) = %s, want %s", path, got, want)
+		}
+	}
+	elsewhere := Mounts{Root: dir}
+	if got := elsewhere.Point("/kubelet/pods/disk"); !strings.HasSuffix(got, "/data/kubelet/pods/disk") {
+		t.Errorf("seen at another root: %s", got)
+	}
+}

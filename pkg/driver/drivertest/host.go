@@ -261,6 +261,9 @@ func (h *Host) Of(device string) ([]host.Mount, error) {
 	return found, nil
 }
 
+// Point is the path: there are no links here.
+func (h *Host) Point(path string) string { return path }
+
 // Idle fails when it was told to.
 func (h *Host) Idle(string) error {
 	h.mu.Lock()
