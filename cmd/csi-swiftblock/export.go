@@ -79,7 +79,7 @@ serves.`,
 			leave()
 			go watchStore(ctx, store, leave)
 			tasks := []func(context.Context) error{
-				func(ctx context.Context) error { return watched.serve(ctx, store, exports) },
+				func(ctx context.Context) error { return watched.serve(ctx, store, exports, certificateMetric(keys)) },
 			}
 			for _, s := range ways.servers(keys) {
 				s.Calls, s.Log = watched.calls, config.Log

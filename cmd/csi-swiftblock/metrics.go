@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 )
 
 // watched is what a process shows of itself over HTTP.
@@ -72,6 +73,17 @@ func (w *watched) listen(ctx context.Context, more []prometheus.Collector) error
 		return err
 	}
 	return nil
+}
+
+// certificateMetric tells when the certificate of this process ends; nil keys have none.
+func certificateMetric(keys *trust.Keys) prometheus.Collector {
+	if keys == nil {
+		return prometheus.NewRegistry() // an empty one
+	}
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "swiftblock", Name: "certificate_end_timestamp_seconds",
+		Help: "When the certificate ends by which this process is known to the others, in seconds since 1970.",
+	}, func() float64 { return float64(keys.End().Unix()) })
 }
 
 func versionMetric() prometheus.Collector {

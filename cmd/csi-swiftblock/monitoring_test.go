@@ -11,6 +11,7 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/attach"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
+	"github.com/swiftblock/csi-swiftblock/pkg/trust"
 )
 
 // exported are the names of the metrics that our processes show, by what they
@@ -26,7 +27,7 @@ func (a *admin) exported() map[string]bool {
 		a.Fatal(err)
 	}
 	descriptions := make(chan *prometheus.Desc, 1000)
-	for _, c := range []prometheus.Collector{store, exports, driver.NewCalls(), driver.NewShown(nil), versionMetric()} {
+	for _, c := range []prometheus.Collector{store, exports, driver.NewCalls(), driver.NewShown(nil), certificateMetric(&trust.Keys{}), versionMetric()} {
 		c.Describe(descriptions)
 	}
 	close(descriptions)

@@ -95,6 +95,9 @@ func (k *Keys) get() *keys {
 	return k.current
 }
 
+// End is when the certificate ends: nobody speaks to its holder from then on.
+func (k *Keys) End() time.Time { return k.get().certificate.Leaf.NotAfter }
+
 // read returns what is in a directory, which is last if nothing has changed. A
 // directory whose files are replaced one by one does not fit together for a moment;
 // that is an error as any other.

@@ -369,6 +369,9 @@ func TestOneCertificateForAllNodes(t *testing.T) {
 			t.Errorf("%s: %v", node, err)
 		}
 	}
+	if left := time.Until(all.End()); left > time.Hour || left < 50*time.Minute {
+		t.Errorf("it ends in %v", left)
+	}
 	if trust.Node("a.b") == trust.Node("a_b") {
 		t.Error("two nodes have one identity")
 	}

@@ -164,7 +164,7 @@ metrics() {
 	prometheus=$!
 	until_true 60 "Prometheus scrapes two of each of the three processes" finds 'count(up{job="csi-swiftblock-metrics"} == 1) == 6'
 	until_true 30 "an open volume has figures" finds 'swiftblock_volume_published_age_seconds'
-	expect 12 "$(ask rules | grep -o '"health":"ok"' | wc -l)"
+	expect 13 "$(ask rules | grep -o '"health":"ok"' | wc -l)"
 }
 
 ask() { kube curl -sf --noproxy '*' "http://127.0.0.1:9090/api/v1/$1" "${@:2}"; }
