@@ -162,7 +162,9 @@ func (p *publisher) sealDue(ctx context.Context) {
 	}
 }
 
-// seal cuts a generation. A snapshot that was cut already keeps its cut.
+// seal cuts a generation. A snapshot that was cut already keeps its cut, and a volume that
+// was closed as it is now, and is not yet published so, is not cut anew: an outage of hours
+// has many attempts to close.
 func (p *publisher) seal(ctx context.Context, s ident.Snapshot, clean bool) (uint64, error) {
 	select {
 	case p.sealing <- struct{}{}:
@@ -175,12 +177,26 @@ func (p *publisher) seal(ctx context.Context, s ident.Snapshot, clean bool) (uin
 			return gen, err
 		}
 	}
+	if last := p.lastSealed(); clean && last != nil && last.Clean() {
+		p.wake()
+		return last.Gen(), nil
+	}
 	layer, err := p.journal.Seal(ctx, s, clean)
 	if err != nil {
 		return 0, err
 	}
 	p.wake()
 	return layer.Gen(), nil
+}
+
+// lastSealed returns the sealed layer, durable and not yet retired, after which nothing has
+// come; nil if something has, or there is none.
+func (p *publisher) lastSealed() *delta.Layer {
+	sealed := p.journal.Sealed()
+	if p.journal.Dirty() || len(sealed) == 0 || sealed[len(sealed)-1].Gen()+1 != p.journal.Active() {
+		return nil
+	}
+	return sealed[len(sealed)-1]
 }
 
 // cut returns the generation that was cut for s, 0 if there is none. A layer enters

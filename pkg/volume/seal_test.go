@@ -147,3 +147,35 @@ func TestClosesDoNotOpenForEachOther(t *testing.T) {
 		t.Error("an acknowledged write is not in the root that the close returned")
 	}
 }
+
+// While Swift is away a volume is closed again and again: one clean generation waits for it,
+// and another one only if something was written since.
+func TestClosesThatGiveUpCutOnce(t *testing.T) {
+	r := newRig(t, 32*mib, nil)
+	r.store.set(func(s *spy) { s.before = func(string, string) error { return swift.ErrUnavailable } })
+	giveUp := func(times int) uint64 {
+		t.Helper()
+		for range times {
+			ctx, cancel := context.WithTimeout(r.ctx, 50*time.Millisecond)
+			_, err := r.Close(ctx)
+			cancel()
+			wantIs(t, err, context.DeadlineExceeded)
+		}
+		return r.journal.Active()
+	}
+	r.write(0, noise(1, 4096))
+	first := giveUp(1)
+	if again := giveUp(3); again != first {
+		t.Errorf("three more closes have cut %d generations", again-first)
+	}
+	r.write(0, noise(2, 4096))
+	if again := giveUp(2); again != first+1 {
+		t.Errorf("after a write two closes have cut %d generations", again-first)
+	}
+	r.store.set(func(s *spy) { s.before = nil })
+	root, err := r.Close(r.ctx)
+	r.must(err)
+	if !root.State.Clean || root.Ref.Gen != first {
+		t.Errorf("closed as %+v", root.Ref)
+	}
+}
