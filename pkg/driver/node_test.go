@@ -89,9 +89,41 @@ func TestInterruptedFormat(t *testing.T) {
 	r.machine.Fail("mkfs", nil)
 	r.machine.Calls()
 	r.must("stage", r.stage(id, mounted("")))
-	r.did("stage after an interrupted mkfs", "wipe", "mkfs", "fsck", "mount", "grow")
+	r.did("stage after an interrupted mkfs", "login", "rescan", "wipe", "mkfs", "fsck", "mount", "grow")
 	if mark := r.exports.Formatted(id); mark != wire.Formatted_FORMATTED_DONE {
 		t.Errorf("mark %v", mark)
+	}
+}
+
+// After a failure that kubelet takes for final nobody unstages the volume.
+func TestFailedStageLeavesNoSession(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	for _, step := range []string{"mkfs", "fsck", "mount"} {
+		r.machine.Fail(step, errTest)
+		if err := r.stage(id, mounted("")); status.Code(err) != codes.Internal {
+			t.Fatalf("%s: %v", step, err)
+		}
+		if _, err := r.machine.Device(ident.Volume(id)); !errors.Is(err, host.ErrNotLoggedIn) {
+			t.Errorf("%s failed, and the session is left: %v", step, err)
+		}
+		r.machine.Fail(step, nil)
+	}
+	r.machine.Fail("fsck", context.DeadlineExceeded)
+	if err := r.stage(id, mounted("")); status.Code(err) != codes.DeadlineExceeded {
+		t.Fatal(err)
+	}
+	if _, err := r.machine.Device(ident.Volume(id)); err != nil {
+		t.Errorf("kubelet unstages what may be under way: %v", err)
+	}
+	r.machine.Fail("fsck", nil)
+	r.must("stage", r.stage(id, mounted("")))
+	r.machine.Fail("grow", errTest)
+	if err := r.stage(id, mounted("")); status.Code(err) != codes.Internal {
+		t.Fatal(err)
+	}
+	if _, err := r.machine.Device(ident.Volume(id)); err != nil {
+		t.Errorf("a mounted volume was logged out: %v", err)
 	}
 }
 
@@ -119,10 +151,14 @@ func TestFormatOutlivesItsCaller(t *testing.T) {
 	}).Register))
 	id := r.published("pvc")
 	stage := func(patience time.Duration) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		_, err := node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: r.path("staging"), VolumeCapability: mounted("")})
-		return err
+		for {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			_, err := node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: r.path("staging"), VolumeCapability: mounted("")})
+			cancel()
+			if status.Code(err) != codes.Aborted { // the call before has not yet noticed that its caller has gone
+				return err
+			}
+		}
 	}
 	for range 2 {
 		if err := stage(100 * time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
@@ -194,7 +230,7 @@ func TestMarkDecidesNotTheDevice(t *testing.T) {
 	r.must("unstage", r.unstage(id))
 	r.machine.Calls()
 	expect(t, "stage as a file system", r.stage(id, mounted("")), codes.FailedPrecondition, "no file system")
-	r.did("staging raw content as a file system", "login", "rescan")
+	r.did("staging raw content as a file system", "login", "rescan", "logout")
 
 	r.machine.Put(ident.Volume(id), host.XFS)
 	expect(t, "stage as ext4", r.stage(id, mounted("ext4")), codes.FailedPrecondition, "xfs")

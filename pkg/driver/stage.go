@@ -48,26 +48,48 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 		CHAPUser:   export.GetChapUser(),
 		CHAPSecret: export.GetChapSecret(),
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = n.prepare(ctx, s, device.Path, export)
 	}
-	// A session that was there before may not know that the volume has grown.
-	if err := n.config.Initiator.Rescan(ctx, s.volume, export.GetSize()); err != nil {
-		return nil, err
-	}
-	if err := n.formatted(ctx, s, device.Path, export.GetFormatted()); err != nil {
-		return nil, err
-	}
-	switch {
-	case !s.use.block:
-		err = n.mountStaged(ctx, s, device.Path)
-	case s.use.readOnly:
-		err = n.config.Filesystems.SetReadOnly(ctx, device.Path)
+	if err != nil && !uncertain(err) {
+		// Nobody unstages it after that, and a session that is left behind is there until the
+		// machine reboots. Where it cannot be ended something of the volume is in use.
+		if left := n.logout(ctx, s.volume); left != nil {
+			err = fmt.Errorf("%w; its session stays: %v", err, left)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &csi.NodeStageVolumeResponse{}, nil
+}
+
+// prepare makes what a pod can use of a device.
+func (n *Node) prepare(ctx context.Context, s staged, device string, export *wire.Attachment) error {
+	// A session that was there before may not know that the volume has grown.
+	if err := n.config.Initiator.Rescan(ctx, s.volume, export.GetSize()); err != nil {
+		return err
+	}
+	if err := n.formatted(ctx, s, device, export.GetFormatted()); err != nil {
+		return err
+	}
+	switch {
+	case !s.use.block:
+		return n.mountStaged(ctx, s, device)
+	case s.use.readOnly:
+		return n.config.Filesystems.SetReadOnly(ctx, device)
+	}
+	return nil
+}
+
+// uncertain reports whether kubelet unstages a volume although NodeStageVolume failed with
+// err. After any other error it takes for granted that nothing of the volume is staged.
+func uncertain(err error) bool {
+	switch codeOf(err) {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
+		return true
+	}
+	return false
 }
 
 type staged struct {
