@@ -62,7 +62,9 @@ func controllerCommand() *cobra.Command {
 					return driver.Server{Endpoint: openings, Keys: exports.Keys, Allow: driver.FromNode, Calls: watched.calls, Log: log}.
 						Serve(ctx, driver.NewOpenings(s.catalog, s.accounts, s.keys).Register)
 				},
-				func(ctx context.Context) error { return watched.serve(ctx, store, shown, certificateMetric(exports.Keys)) },
+				func(ctx context.Context) error {
+					return watched.serve(ctx, store, shown, certificateMetric(exports.Keys))
+				},
 				func(ctx context.Context) error {
 					return lead(ctx, func(ctx context.Context) error {
 						defer shown.Forget()

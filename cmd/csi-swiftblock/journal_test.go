@@ -84,3 +84,63 @@ func TestJournals(t *testing.T) {
 	}
 	a.refused("by --state", "journal", "ls", "--state", "/absent")
 }
+
+// Of a damaged journal, which no export process opens, what precedes the damage is rescued,
+// and nothing in its directory is changed.
+func TestDamagedJournal(t *testing.T) {
+	a := newAdmin(t)
+	content := disk()
+	var v importView
+	a.json(&v, "image", "import", "--name", "v", a.file("disk.raw", content))
+	epoch := ident.NewEpoch(2)
+	dir := filepath.Join(a.dir, "state", string(v.Volume), epoch.String())
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j, err := delta.Create(delta.Config{Dir: dir, SegmentSize: 1 << 20, Quota: 16 << 20, Prewrite: -1, AllowAnyFS: true},
+		delta.Identity{Volume: v.Volume, Epoch: epoch}, delta.State{Size: v.Size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Clone(content)
+	for i := range 3 { // records at blocks 1, 3 and 5 of the log, each durable
+		data := noise(byte(9+i), 4096)
+		if err := j.Write(t.Context(), int64(i)<<20, data, true); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			copy(want, data)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	segment := filepath.Join(dir, "segment.00000")
+	log, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log[4*4096+99] ^= 1 // of the second write
+	if err := os.WriteFile(segment, log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	name, state := string(v.Volume)+"/"+epoch.String(), filepath.Join(a.dir, "state")
+	path := filepath.Join(a.dir, "before.raw")
+	a.refused("give --damaged", "journal", "export", name, path, "--state", state)
+	var s salvageView
+	a.json(&s, "journal", "export", "--damaged", name, path, "--state", state)
+	if len(s.Extents) != 1 || s.Extents[0] != (extent{0, 4096}) || !strings.Contains(s.Damage, "journal damaged") {
+		t.Errorf("%+v", s)
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("not what preceded the damage: %v", err)
+	}
+	if after, err := os.ReadFile(segment); err != nil || !bytes.Equal(after, log) {
+		t.Errorf("the log was changed: %v", err)
+	}
+	lost := filepath.Join(filepath.Dir(dir), "lost-"+epoch.String())
+	if err := os.Rename(dir, lost); err != nil {
+		t.Fatal(err)
+	}
+	a.refused("--damaged writes what was there before", "journal", "export", name, path, "--force", "--state", state)
+}

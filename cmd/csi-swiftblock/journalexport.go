@@ -23,19 +23,24 @@ func journalExportCommand() *cobra.Command {
 	var out output
 	var key keyFlag
 	var runDir string
-	var only, force bool
+	var only, force, damaged bool
 	c := &cobra.Command{
 		Use:   "export JOURNAL FILE",
-		Short: "Write what a lost journal holds as a raw image",
+		Short: "Write what a lost or damaged journal holds as a raw image",
 		Long: `Write what a lost journal holds as a raw image: laid over the version of the volume
 that it continued, so that the image is the volume as its node saw it last. Nothing
-is uploaded; "image import" makes a volume of it.
+is uploaded, and the journal stays as it is; "image import" makes a volume of the image.
+
+A damaged journal, whose volume is not served for that, is written with --damaged: as the
+volume was before the first record that is damaged. What was written after that is not in
+the image, nor is it in Swift.
 
 With --only the version is left out, and needed neither in the authority nor in
 Swift: what the journal does not hold is zeros in the image. The ranges that it
 holds are listed with --json.`,
 		Example: `  csi-swiftblock journal export 4f…c2/00000003-9a…1b rescued.raw
-  csi-swiftblock image import --name rescued rescued.raw`,
+  csi-swiftblock image import --name rescued rescued.raw
+  csi-swiftblock journal export --damaged 4f…c2/00000003-9a…1b before.raw`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: state.complete,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -43,13 +48,11 @@ holds are listed with --json.`,
 			if err != nil {
 				return err
 			}
-			if !found.Lost {
-				return fmt.Errorf("journal %s is not lost: take a snapshot of the volume instead, or start its export process", args[0])
+			if !found.Lost && !damaged {
+				return fmt.Errorf("journal %s is not lost: take a snapshot of the volume instead, or start its export process; if that says that it is damaged, give --damaged", args[0])
 			}
-			// Without a run directory: what this boot knows of the journal, if
-			// anything, was said when it was lost.
 			config, id := delta.Config{Dir: found.Dir, AllowAnyFS: true}, delta.Identity{Volume: found.Volume, Epoch: found.Epoch}
-			j, err := delta.Open(config, id)
+			j, err := delta.Inspect(config, id)
 			var set keys.Set
 			if errors.Is(err, delta.ErrNoKey) {
 				if set, err = flags.keysOnNode(c.Context(), found.Volume, runDir, key); err != nil {
@@ -57,12 +60,15 @@ holds are listed with --json.`,
 				}
 				secret := set.Secret()
 				config.Key = &secret
-				j, err = delta.Open(config, id)
+				j, err = delta.Inspect(config, id)
 			}
 			if err != nil {
 				return err
 			}
 			defer j.Close()
+			if err := j.Damage(); err != nil && !damaged {
+				return fmt.Errorf("%w; --damaged writes what was there before", err)
+			}
 			base := image.NewVersion(nil, nil, 0, nil)
 			var root *snapshots.Root
 			if !only {
@@ -90,6 +96,7 @@ holds are listed with --json.`,
 	key.add(c)
 	c.Flags().StringVar(&runDir, "run", "/run/csi-swiftblock", "directory of the export process that survives it and not the reboot: it has the keys of encrypted volumes")
 	c.Flags().BoolVar(&only, "only", false, "write only what the journal itself holds")
+	c.Flags().BoolVar(&damaged, "damaged", false, "write what precedes the damage of a damaged journal")
 	c.Flags().BoolVar(&force, "force", false, "replace a file that exists, or overwrite a block device")
 	return c
 }
@@ -97,23 +104,24 @@ holds are listed with --json.`,
 // salvageView is what `journal export` prints.
 type salvageView struct {
 	journalView
-	File string `json:"file"`
-	Size int64  `json:"size"`
-	Data int64  `json:"data"` // bytes written; the rest are holes
+	File   string `json:"file"`
+	Size   int64  `json:"size"`
+	Data   int64  `json:"data"`             // bytes written; the rest are holes
+	Damage string `json:"damage,omitempty"` // why what followed is left out
 	// Base is the root that the journal continued; nil: blank, or left out.
 	Base    string   `json:"base,omitempty"`
 	Held    int64    `json:"held"` // bytes of all extents
 	Extents []extent `json:"extents"`
 }
 
-func salvage(c *cobra.Command, found journal, j *delta.Journal, base *image.Version, root *snapshots.Root, path string, force bool, out output) error {
-	content, err := image.NewSalvage(c.Context(), j, base)
-	if err != nil {
-		return err
-	}
+func salvage(c *cobra.Command, found journal, j *delta.Remains, base *image.Version, root *snapshots.Root, path string, force bool, out output) error {
+	content := image.NewSalvage(j, base)
 	v := salvageView{journalView: found.view(), File: path, Extents: []extent{}}
 	if root != nil {
 		v.Base = root.Location().String()
+	}
+	if err := j.Damage(); err != nil {
+		v.Damage = err.Error()
 	}
 	for span, err := range content.Held(c.Context()) {
 		if err != nil {
@@ -132,13 +140,16 @@ func salvage(c *cobra.Command, found journal, j *delta.Journal, base *image.Vers
 	return out.print(c, v, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, of which %s are data, written to %s; %s in %d ranges are the journal's\n",
 			v.Journal, sizeText(v.Size), sizeText(v.Data), path, sizeText(v.Held), len(v.Extents))
+		if v.Damage != "" {
+			fmt.Fprintf(w, "what followed is left out: %s\n", v.Damage)
+		}
 	})
 }
 
-// continued finds the root that the oldest layer of a lost journal follows: the
+// continued finds the root that the oldest layer of such a journal follows: the
 // newest that the journal published itself or, if it published none, the one that
 // its epoch started from; nil for a blank volume.
-func (s *session) continued(ctx context.Context, j *delta.Journal) (*snapshots.Root, error) {
+func (s *session) continued(ctx context.Context, j *delta.Remains) (*snapshots.Root, error) {
 	id := j.Identity()
 	v, _, err := s.records.Volumes().Get(ctx, string(id.Volume))
 	if err != nil {

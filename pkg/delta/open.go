@@ -153,7 +153,7 @@ func open(cfg Config, id Identity) (_ *Journal, err error) {
 		return nil, err
 	}
 	cfg = j.cfg
-	names, err := j.enter()
+	names, err := j.load()
 	if err != nil {
 		return nil, err
 	}
@@ -162,18 +162,6 @@ func open(cfg Config, id Identity) (_ *Journal, err error) {
 			j.release()
 		}
 	}()
-	if j.anchorFile, j.anchor, err = loadAnchor(cfg.FS, cfg.Dir); err != nil {
-		return nil, err
-	}
-	if j.anchor.id != id {
-		return nil, fmt.Errorf("%s epoch %v: %w", j.anchor.id.Volume, j.anchor.id.Epoch, ErrForeign)
-	}
-	if err := j.anchor.opens(cfg.Key); err != nil {
-		return nil, err
-	}
-	if j.ring, err = openRing(cfg.FS, cfg.Dir, j.anchor.segment, j.anchor.slots); err != nil {
-		return nil, err
-	}
 	var acknowledged uint64
 	if j.witness, acknowledged, err = newWitness(cfg, id); err != nil {
 		return nil, err
@@ -229,6 +217,29 @@ func (j *Journal) checkDurable(dir string) error {
 		return nil
 	}
 	return j.cfg.FS.CheckDurable(dir)
+}
+
+// load opens the files of a journal that is there, and returns what is in its directory.
+func (j *Journal) load() (names []string, err error) {
+	if names, err = j.enter(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			j.release()
+		}
+	}()
+	if j.anchorFile, j.anchor, err = loadAnchor(j.cfg.FS, j.cfg.Dir); err != nil {
+		return nil, err
+	}
+	if j.anchor.id != j.id {
+		return nil, fmt.Errorf("%s epoch %v: %w", j.anchor.id.Volume, j.anchor.id.Epoch, ErrForeign)
+	}
+	if err := j.anchor.opens(j.cfg.Key); err != nil {
+		return nil, err
+	}
+	j.ring, err = openRing(j.cfg.FS, j.cfg.Dir, j.anchor.segment, j.anchor.slots)
+	return names, err
 }
 
 // enter locks the directory and returns what is in it.

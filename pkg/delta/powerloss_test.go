@@ -129,12 +129,12 @@ func TestDamageIsToldFromATornEnd(t *testing.T) {
 		after func(n *node) // what follows the flush of three records
 		at    int64         // the damaged byte; OPEN is block 0, the records 1-2, 3-4, 5-6
 		want  error
-		keeps int // records found, if no error
+		keeps int // records found, by Inspect if there is an error; -1: it has nothing
 	}{
-		{"header, a later record claims it", func(n *node) { n.check(n.write(9, 1, 9)) }, 3 * delta.Block, delta.ErrDamaged, 0},
-		{"data, a later record claims it", func(n *node) { n.check(n.write(9, 1, 9)) }, 4*delta.Block + 7, delta.ErrDamaged, 0},
-		{"first record of all", func(*node) {}, 0, delta.ErrDamaged, 0},
-		{"claim in the next segment only", func(n *node) { n.check(n.write(9, 9, 9)) }, 6 * delta.Block, delta.ErrDamaged, 0},
+		{"header, a later record claims it", func(n *node) { n.check(n.write(9, 1, 9)) }, 3 * delta.Block, delta.ErrDamaged, 1},
+		{"data, a later record claims it", func(n *node) { n.check(n.write(9, 1, 9)) }, 4*delta.Block + 7, delta.ErrDamaged, 1},
+		{"first record of all", func(*node) {}, 0, delta.ErrDamaged, -1},
+		{"claim in the next segment only", func(n *node) { n.check(n.write(9, 9, 9)) }, 6 * delta.Block, delta.ErrDamaged, 2},
 		{"nothing claims the last one", func(*node) {}, 6 * delta.Block, nil, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -151,11 +151,29 @@ func TestDamageIsToldFromATornEnd(t *testing.T) {
 			if !errors.Is(err, c.want) {
 				t.Fatalf("open: %v, want %v", err, c.want)
 			}
-			if err == nil {
-				for i := range 3 {
-					if got, want := n.first(int64(i)), i+1; (got == want) != (i < c.keeps) {
-						t.Errorf("record %d reads %d", i, got)
-					}
+			for i := 0; err == nil && i < 3; i++ {
+				if got, want := n.first(int64(i)), i+1; (got == want) != (i < c.keeps) {
+					t.Errorf("record %d reads %d", i, got)
+				}
+			}
+			n.j.Close()
+			remains, err := delta.Inspect(n.cfg, n.id)
+			if (err != nil) != (c.keeps < 0) || err != nil && !errors.Is(err, delta.ErrDamaged) {
+				t.Fatalf("inspect: %v", err)
+			}
+			if err != nil {
+				return
+			}
+			defer remains.Close()
+			if !errors.Is(remains.Damage(), c.want) {
+				t.Errorf("damage: %v, want %v", remains.Damage(), c.want)
+			}
+			for i := range 3 {
+				p := make([]byte, delta.Block)
+				holes, err := remains.Read(t.Context(), p, int64(i)*delta.Block)
+				n.check(err)
+				if found := len(holes) == 0 && int(p[0]) == i+1; found != (i < c.keeps) {
+					t.Errorf("record %d reads %d", i, p[0])
 				}
 			}
 		})

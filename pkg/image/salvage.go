@@ -12,27 +12,15 @@ import (
 // Salvage is what a journal that nobody will upload makes of the version that it
 // continued: the volume as its node saw it last.
 type Salvage struct {
-	journal *delta.Journal
+	journal *delta.Remains
 	base    *Version
 	chunks  []uint64 // that the journal holds something of, ascending
 }
 
-// NewSalvage lays a journal over a version; over a blank one it is what the
-// journal holds, and zeros. It seals what the journal has not sealed, so that it
-// can be listed: the journal must be one that no volume uses.
-func NewSalvage(ctx context.Context, journal *delta.Journal, base *Version) (*Salvage, error) {
-	if journal.Dirty() {
-		if _, err := journal.Seal(ctx, "", false); err != nil {
-			return nil, err
-		}
-	}
-	s := &Salvage{journal: journal, base: base}
-	for _, layer := range journal.Sealed() {
-		s.chunks = slices.AppendSeq(s.chunks, layer.Chunks())
-	}
-	slices.Sort(s.chunks)
-	s.chunks = slices.Compact(s.chunks)
-	return s, nil
+// NewSalvage lays what remains of a journal over a version; over a blank one it is what the
+// journal holds, and zeros.
+func NewSalvage(journal *delta.Remains, base *Version) *Salvage {
+	return &Salvage{journal: journal, base: base, chunks: slices.Collect(journal.Chunks())}
 }
 
 // Size implements [Content].

@@ -18,13 +18,14 @@ func TestSalvage(t *testing.T) {
 	w := newWorld(t)
 	root, content := imported(t, w)
 	size := int64(len(content)) + 20<<20 // grown by the node
-	j, err := delta.Create(delta.Config{
+	config := delta.Config{
 		Dir: filepath.Join(t.TempDir(), "journal"), SegmentSize: 1 << 20, Quota: 16 << 20, Prewrite: -1, AllowAnyFS: true,
-	}, delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(3)}, delta.State{Size: size})
+	}
+	id := delta.Identity{Volume: ident.NewVolume(), Epoch: ident.NewEpoch(3)}
+	j, err := delta.Create(config, id, delta.State{Size: size})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.Close()
 	content = append(content, make([]byte, 20<<20)...)
 	alone := make([]byte, len(content))
 	put := func(off int64, data []byte) {
@@ -45,6 +46,14 @@ func TestSalvage(t *testing.T) {
 		t.Fatal(err)
 	}
 	clear(content[1<<20 : 2<<20])
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	remains, err := delta.Inspect(config, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remains.Close()
 
 	for name, c := range map[string]struct {
 		base *Version
@@ -53,10 +62,7 @@ func TestSalvage(t *testing.T) {
 		"over its base": {NewVersion(w, root, 0, nil), content},
 		"alone":         {NewVersion(w, nil, 0, nil), alone},
 	} {
-		s, err := NewSalvage(ctx, j, c.base)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := NewSalvage(remains, c.base)
 		var got bytes.Buffer
 		if _, err := (Export{Content: s}).ToStream(ctx, &got); err != nil {
 			t.Fatal(err)
