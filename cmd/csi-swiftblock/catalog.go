@@ -137,27 +137,23 @@ const listPage = 1000
 
 // eachVolume calls visit for every volume that is ready, by id.
 func (s *session) eachVolume(ctx context.Context, visit func(authority.Volume) error) error {
-	page, next, err := s.catalog.ListVolumes(ctx, "", listPage)
-	for {
-		if err != nil {
-			return err
-		}
-		for _, v := range page {
-			if err := visit(v); err != nil {
-				return err
-			}
-		}
-		if next == "" {
-			return nil
-		}
-		page, next, err = s.catalog.ListVolumes(ctx, next, listPage)
-	}
+	return each(func(from authority.Place) ([]authority.Volume, authority.Place, error) {
+		return s.catalog.ListVolumes(ctx, from, listPage)
+	}, visit)
 }
 
 // eachSnapshot is eachVolume for snapshots.
 func (s *session) eachSnapshot(ctx context.Context, visit func(authority.Snapshot) error) error {
-	page, next, err := s.catalog.ListSnapshots(ctx, "", "", listPage)
+	return each(func(from authority.Place) ([]authority.Snapshot, authority.Place, error) {
+		return s.catalog.ListSnapshots(ctx, "", from, listPage)
+	}, visit)
+}
+
+// each visits what a listing has, page by page.
+func each[T any](list func(authority.Place) ([]T, authority.Place, error), visit func(T) error) error {
+	var from authority.Place
 	for {
+		page, next, err := list(from)
 		if err != nil {
 			return err
 		}
@@ -169,6 +165,6 @@ func (s *session) eachSnapshot(ctx context.Context, visit func(authority.Snapsho
 		if next == "" {
 			return nil
 		}
-		page, next, err = s.catalog.ListSnapshots(ctx, "", next, listPage)
+		from = next
 	}
 }

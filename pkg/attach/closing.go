@@ -71,7 +71,7 @@ func (e *export) close(ctx context.Context, r *record) error {
 
 // drain takes the LUN away, uploads and publishes, and records the last root.
 func (e *export) drain(ctx context.Context, r *record) error {
-	if err := e.config.Portal.RemoveTarget(ctx, r.iqn()); err != nil && !errors.Is(err, target.ErrNoTarget) {
+	if err := e.withdraw(ctx, r); err != nil {
 		return err
 	}
 	if r.Revoke {
@@ -98,13 +98,19 @@ func (e *export) drain(ctx context.Context, r *record) error {
 
 // stop takes the LUN away and stops the volume.
 func (e *export) stop(ctx context.Context, r *record) error {
-	err := e.config.Portal.RemoveTarget(ctx, r.iqn())
-	if errors.Is(err, target.ErrNoTarget) {
-		err = nil
-	}
+	err := e.withdraw(ctx, r)
 	if err == nil && e.volume != nil {
 		err = e.volume.Stop()
 		e.show(nil)
+	}
+	return err
+}
+
+// withdraw takes the target away, if it is there.
+func (e *export) withdraw(ctx context.Context, r *record) error {
+	err := e.config.Portal.RemoveTarget(ctx, r.iqn())
+	if errors.Is(err, target.ErrNoTarget) {
+		return nil
 	}
 	return err
 }
