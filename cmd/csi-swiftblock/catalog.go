@@ -15,6 +15,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/keys"
+	"github.com/swiftblock/csi-swiftblock/pkg/preflight"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -120,10 +121,22 @@ func (f *catalogFlags) session(store swift.Store) (*session, error) {
 	s.accounts, s.keys = accounts.New(store, vault, swift.Options{}), keys.Vault{Store: vault}
 	s.catalog = catalog.New(catalog.Config{
 		Authority: s.records, Store: store, Accounts: s.accounts,
-		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: nodes,
+		Prefix: f.prefix, Cluster: f.cluster, Grace: f.grace, Nodes: nodes, Date: dateOf(store),
 	})
 	s.store = s.catalog.Store()
 	return s, nil
+}
+
+// dateOf asks a store for its time; nil for one that does not tell.
+func dateOf(store swift.Store) func(context.Context) (time.Time, error) {
+	dated, ok := store.(preflight.Account)
+	if !ok {
+		return nil
+	}
+	return func(ctx context.Context) (time.Time, error) {
+		account, err := dated.Account(ctx)
+		return account.Date, err
+	}
 }
 
 // nodes reaches the export processes.

@@ -141,12 +141,16 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 		}
 	}
 	sources := map[ident.Volume]int{}
+	cut := map[ident.Volume]time.Time{} // until when deleted snapshots keep their cuts
 	for row, err := range authority.All(ctx, s.records.Snapshots()) {
 		if err != nil {
 			return nil, err
 		}
-		if row.Value.State != authority.Deleted {
-			sources[row.Value.Source]++
+		s := row.Value
+		if s.State != authority.Deleted {
+			sources[s.Source]++
+		} else if until := s.Deleted.Add(grace); until.After(cut[s.Source]) {
+			cut[s.Source] = until
 		}
 	}
 	clones := map[ident.Volume]int{}
@@ -159,6 +163,9 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 	for i := range list {
 		d := &list[i]
 		d.Snapshots, d.Clones = sources[d.Volume], clones[d.Volume]
+		if until := cut[d.Volume]; until.After(d.Until) && time.Now().Before(until) {
+			d.Until = until
+		}
 		var err error
 		if d.Objects, d.Bytes, err = s.contents(ctx, d.Container); err != nil {
 			return nil, err

@@ -9,8 +9,12 @@ package accounts
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
@@ -43,8 +47,19 @@ func New(own swift.Store, vault Vault, options swift.Options) *Accounts {
 
 // Add takes in the secrets of a request and returns the name of their account:
 // [Own] if there are none. Secrets that have changed are used from the next log-in
-// on.
+// on. Whoever asks may be mistaken, or name an account of others: in the place of
+// secrets that are known, they are kept only if Swift takes them.
 func (a *Accounts) Add(secrets map[string]string) (name string, err error) {
+	return a.take(secrets, a.try)
+}
+
+// Keep is [Accounts.Add] for secrets of which somebody we trust says that they are
+// good: Swift is not asked.
+func (a *Accounts) Keep(secrets map[string]string) (name string, err error) {
+	return a.take(secrets, func(swift.Credentials) error { return nil })
+}
+
+func (a *Accounts) take(secrets map[string]string, try func(swift.Credentials) error) (name string, err error) {
 	if len(secrets) == 0 {
 		return Own, nil
 	}
@@ -52,7 +67,33 @@ func (a *Accounts) Add(secrets map[string]string) (name string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return cred.Account(), a.vault.Save(cred.Account(), secrets)
+	name = cred.Account()
+	known, err := a.vault.Load(name)
+	if err == nil && maps.Equal(known, secrets) {
+		return name, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		if err := try(cred); err != nil {
+			return "", fmt.Errorf("they differ from those that are known of the account, and are not taken: %w", err)
+		}
+	}
+	return name, a.vault.Save(name, secrets)
+}
+
+// tryWait is how long a log-in with new secrets may take: somebody waits for it.
+const tryWait = 10 * time.Second
+
+// try asks Swift whether it takes credentials, with a client that has no session yet.
+func (a *Accounts) try(cred swift.Credentials) error {
+	client, err := swift.New(cred, a.options)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), tryWait)
+	defer cancel()
+	_, err = client.Containers(ctx, "", "", 1)
+	return err
 }
 
 // Secrets returns those of an account; none for [Own].

@@ -3,6 +3,7 @@ package accounts_test
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -82,5 +83,30 @@ func TestUnknownAccounts(t *testing.T) {
 		if _, err := a.Store(name); err == nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+}
+
+// Secrets that are refused do not take the place of those that work: whoever may give
+// some, also for an account that is not theirs, could take it from all its volumes.
+func TestRefusedSecretsReplaceNone(t *testing.T) {
+	_, server := swifttest.NewServer(t, embedded.Options{NoSync: true})
+	vault := accounts.Directory(t.TempDir())
+	a := accounts.New(nil, vault, swift.Options{Patience: -1})
+	good := map[string]string{"ST_AUTH": server.URL, "ST_USER": server.User(), "ST_KEY": server.Key()}
+	name, err := a.Add(good)
+	if err == nil {
+		err = a.Check(t.Context(), name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := maps.Clone(good)
+	bad["ST_KEY"] = "mistyped"
+	if _, err := a.Add(bad); !errors.Is(err, swift.ErrUnauthorized) {
+		t.Errorf("a wrong key: %v, want that it is refused", err)
+	}
+	restarted := accounts.New(nil, vault, swift.Options{Patience: -1})
+	if err := restarted.Check(t.Context(), name); err != nil {
+		t.Errorf("after a restart the account is lost: %v", err)
 	}
 }

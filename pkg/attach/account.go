@@ -33,7 +33,7 @@ func (e *export) keep(account string, secrets map[string]string) error {
 	if len(secrets) == 0 {
 		return nil
 	}
-	name, err := e.config.accounts.Add(secrets)
+	name, err := e.config.accounts.Keep(secrets)
 	if err == nil && name != account {
 		err = errors.New("they are of another Swift account than the volume")
 	}

@@ -84,6 +84,9 @@ type Config struct {
 	SearchPause time.Duration
 	// Now is the clock; default [time.Now].
 	Now func() time.Time
+	// Date asks the store for its time, by which it dates objects. Where ours is ahead
+	// of that, nothing is deleted by its age. nil: the two agree.
+	Date func(ctx context.Context) (time.Time, error)
 }
 
 // Nodes reaches the `export` process that holds a volume's open epoch. An error

@@ -51,16 +51,20 @@ type Collected struct {
 // line for each record of the authority.
 func (c *Catalog) Collect(ctx context.Context, o CollectOptions) (Collected, error) {
 	var total Collected
+	if err := c.checkClock(ctx); err != nil {
+		return total, err
+	}
 	refs, err := c.references(ctx)
 	if err != nil {
 		return total, err
 	}
 	var errs []error
+	again := &rereading{Catalog: c}
 	for row, err := range authority.All(ctx, c.volumes) {
 		if err != nil {
 			return total, errors.Join(append(errs, err)...)
 		}
-		p := &collection{Catalog: c, options: o, volume: row.Value, done: &total}
+		p := &collection{Catalog: c, options: o, volume: row.Value, again: again, done: &total}
 		err := p.run(ctx, refs)
 		switch {
 		case errors.Is(err, ErrBusy): // somebody changed something; next time
@@ -83,7 +87,36 @@ type collection struct {
 	mark    mark
 	kept    *kept
 	found   []Garbage // and not yet deleted
+	again   *rereading
 	done    *Collected
+}
+
+// rereading is what all records said a moment ago, for the collections of all volumes:
+// to read ten thousand records anew for each of ten thousand volumes would take days.
+//
+// What a call makes that is under way names a root that was the newest when the call had
+// already made a record which keeps it. Of such a root nothing is collected until it was
+// superseded a grace ago; so a record that is younger than half a grace does not matter.
+type rereading struct {
+	*Catalog
+	refs *references
+	at   time.Time
+}
+
+// rereadAfter is how long it may be used, where the grace is not short.
+const rereadAfter = time.Minute
+
+func (r *rereading) references(ctx context.Context) (*references, error) {
+	now := r.now()
+	age := now.Sub(r.at)
+	if r.refs != nil && age >= 0 && age < min(rereadAfter, r.config.Grace/2) {
+		return r.refs, nil
+	}
+	refs, err := r.Catalog.references(ctx)
+	if err == nil {
+		r.refs, r.at = refs, now
+	}
+	return refs, err
 }
 
 func (p *collection) run(ctx context.Context, refs *references) error {
@@ -124,6 +157,24 @@ func (p *collection) collectable() bool {
 
 // old reports whether t is at least a grace ago.
 func (c *Catalog) old(t time.Time) bool { return c.now().Sub(t) >= c.config.Grace }
+
+// clockAhead is how far our clock may be ahead of the store's.
+const clockAhead = 5 * time.Minute
+
+// checkClock refuses to go by a clock that would make everything look old.
+func (c *Catalog) checkClock(ctx context.Context) error {
+	if c.config.Date == nil {
+		return nil
+	}
+	date, err := c.config.Date(ctx)
+	if err != nil || date.IsZero() {
+		return err
+	}
+	if ahead := c.now().Sub(date); ahead > clockAhead {
+		return fmt.Errorf("this clock is %v ahead of the object store's, and what is younger than the grace would be deleted: set it by NTP", ahead.Round(time.Second))
+	}
+	return nil
+}
 
 // recordNewest makes the newest root of an open epoch the recorded head: whoever
 // searches later starts from there, and needs none below it.
@@ -303,7 +354,7 @@ func (p *collection) garbage(row swift.Info, refs *references) string {
 // delete removes what was found, except for what a record names now that did not
 // before: a call may have made it of what it read long ago.
 func (p *collection) delete(ctx context.Context) error {
-	refs, err := p.references(ctx)
+	refs, err := p.again.references(ctx)
 	if err == nil {
 		err = p.keep(ctx, refs)
 	}

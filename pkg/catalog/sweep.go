@@ -26,6 +26,9 @@ type Swept struct{ Volumes, Snapshots, Objects int }
 // pin on it is left. Of other volumes no object is touched: see [Catalog.Collect].
 func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 	var total Swept
+	if err := c.checkClock(ctx); err != nil {
+		return total, err
+	}
 	for {
 		swept, err := c.sweepOnce(ctx)
 		total.Volumes += swept.Volumes
@@ -41,17 +44,17 @@ func (c *Catalog) Sweep(ctx context.Context) (Swept, error) {
 func (c *Catalog) sweepOnce(ctx context.Context) (Swept, error) {
 	var swept Swept
 	// The order of these three decides: see the package's description.
-	dead, err := c.deadVolumes(ctx)
+	known := map[ident.Volume]bool{}
+	dead, err := c.deadVolumes(ctx, known)
 	if err != nil {
 		return swept, err
 	}
 	needed := map[ident.Volume]bool{}
-	errSnapshots := c.sweepSnapshots(ctx, needed, &swept)
-	errPins := c.sweepPins(ctx, needed)
+	errs, errSnapshots := c.sweepSnapshots(ctx, needed, &swept)
+	errPins := c.sweepPins(ctx, known, needed)
 	if err := errors.Join(errSnapshots, errPins); err != nil {
 		return swept, err
 	}
-	var errs []error
 	for _, row := range dead {
 		if needed[row.Value.ID] {
 			continue
@@ -82,13 +85,14 @@ func (c *Catalog) forgotten(ctx context.Context, age, unfinished time.Duration, 
 
 // deadVolumes lists the tombstones of volumes, and makes those that are due. A
 // call that was taken for dead and wakes up finds the tombstone. An import that
-// claims its name may take any time.
-func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Volume], error) {
+// claims its name may take any time. All that have a record become known.
+func (c *Catalog) deadVolumes(ctx context.Context, known map[ident.Volume]bool) ([]authority.Row[authority.Volume], error) {
 	var dead []authority.Row[authority.Volume]
 	for row, err := range authority.All(ctx, c.volumes) {
 		if err != nil {
 			return nil, err
 		}
+		known[row.Value.ID] = true
 		switch v := row.Value; v.State {
 		case authority.Creating, authority.Importing:
 			unfinished := c.config.Unfinished
@@ -112,11 +116,12 @@ func (c *Catalog) deadVolumes(ctx context.Context) ([]authority.Row[authority.Vo
 }
 
 // sweepSnapshots marks the volumes that live snapshots need, and removes what is
-// left of deleted ones.
-func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bool, swept *Swept) error {
+// left of deleted ones. Why one of those stays, its account is gone perhaps, is in kept:
+// it holds up nothing else.
+func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bool, swept *Swept) (kept []error, _ error) {
 	for row, err := range authority.All(ctx, c.snapshots) {
-		if err != nil {
-			return err
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return kept, err
 		}
 		s := row.Value
 		switch s.State {
@@ -127,55 +132,60 @@ func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bo
 				err = c.discardSnapshot(ctx, s.ID)
 			}
 			if err != nil && !errors.Is(err, ErrNotFound) {
-				return err
+				return kept, err
 			}
 		case authority.Ready:
 			needed[s.Source] = true
 		case authority.Deleted:
 			if err := c.drop(ctx, snapshotNames, s.Name, row.Key); err != nil {
-				return err
+				return kept, err
 			}
-			if !c.old(s.Deleted) {
-				continue // the tombstone keeps the cut for a grace
+			if !c.old(s.Deleted) { // the tombstone keeps the cut for a grace
+				needed[s.Source] = true
+				continue
 			}
 			if err := c.eraseSnapshot(ctx, s); err != nil {
-				return failed(err, "erase", "snapshot", s.ID)
+				kept = append(kept, failed(err, "erase", "snapshot", s.ID))
+				continue
 			}
 			done, err := remove(ctx, c.snapshots, row.Key, row.Version)
 			if err != nil {
-				return err
+				return kept, err
 			}
 			if done {
 				swept.Snapshots++
 			}
 		}
 	}
-	return nil
+	return kept, nil
 }
 
 // sweepPins marks the volumes that children need. A pin whose child has no
 // record was made by a call that died after its volume was deleted and erased:
-// ids are not used again, so nobody needs it.
-func (c *Catalog) sweepPins(ctx context.Context, needed map[ident.Volume]bool) error {
+// ids are not used again, so nobody needs it. Of children that were known a moment ago
+// no record is read: a golden image has thousands of them.
+func (c *Catalog) sweepPins(ctx context.Context, known, needed map[ident.Volume]bool) error {
 	for row, err := range authority.All(ctx, c.pins) {
 		if err != nil {
 			return err
 		}
 		p := row.Value
-		_, _, err := c.volumes.Get(ctx, string(p.Child))
-		switch {
-		case errors.Is(err, authority.ErrNotFound):
-			if err = c.unknown(ctx, p.Child); err == nil {
-				err = c.unpin(ctx, p.Owner, p.Child)
+		if !known[p.Child] {
+			_, _, err := c.volumes.Get(ctx, string(p.Child))
+			if errors.Is(err, authority.ErrNotFound) {
+				if err = c.unknownClone(ctx, p.Child, p.Owner); err == nil {
+					err = c.unpin(ctx, p.Owner, p.Child)
+				}
+				if err != nil {
+					return failed(err, "unpin", "volume", p.Owner)
+				}
+				continue
 			}
 			if err != nil {
-				return failed(err, "unpin", "volume", p.Owner)
+				return err
 			}
-		case err != nil:
-			return err
-		default:
-			needed[p.Owner] = true
 		}
+		needed[p.Owner] = true
 	}
 	return nil
 }
@@ -252,7 +262,7 @@ func (c *Catalog) uncalled(ctx context.Context, v authority.Volume) error {
 	}
 	for _, child := range children {
 		if _, _, err = c.volumes.Get(ctx, string(child)); errors.Is(err, authority.ErrNotFound) {
-			err = c.unknown(ctx, child)
+			err = c.unknownClone(ctx, child, v.ID)
 		}
 		if err != nil {
 			return err
@@ -287,6 +297,17 @@ func (c *Catalog) unknown(ctx context.Context, id ident.Volume) error {
 		err = fmt.Errorf("%w: it knows nothing of volume %s", ErrRolledBack, id)
 	}
 	return err
+}
+
+// unknownClone is unknown for what may be a clone, which is in its source's account:
+// without a record nothing else tells which that is.
+func (c *Catalog) unknownClone(ctx context.Context, id, source ident.Volume) error {
+	account, err := c.account(ctx, c.container(source))
+	if err != nil {
+		return err
+	}
+	c.accountOf.LoadOrStore(id, account)
+	return c.unknown(ctx, id)
 }
 
 // empty deletes all objects that the listing of a container shows.

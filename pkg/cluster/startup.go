@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -37,13 +38,15 @@ func NewStartup(config *rest.Config, driver, taint string) (Startup, error) {
 	return Startup{nodes, csiNodes, driver, taint}, nil
 }
 
-// Round looks at each node once, and returns from which it took the taint.
+// Round looks at each node once, and returns from which it took the taint. What is wrong
+// with one, such as a webhook that refuses it, does not keep the others waiting.
 func (s Startup) Round(ctx context.Context) (ready []string, err error) {
 	// "0": what the API server remembers will do, and spares etcd.
 	list, err := s.nodes.Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 	if err != nil {
 		return nil, fmt.Errorf("nodes: %w", err)
 	}
+	var errs []error
 	for i := range list.Items {
 		node := &list.Items[i]
 		if !slices.ContainsFunc(node.Spec.Taints, s.ours) {
@@ -56,10 +59,13 @@ func (s Startup) Round(ctx context.Context) (ready []string, err error) {
 			}
 		}
 		if err != nil && !apierrors.IsConflict(err) && !absent(err) {
-			return ready, fmt.Errorf("taint %s of node %s: %w", s.taint, node.Name, err)
+			errs = append(errs, fmt.Errorf("taint %s of node %s: %w", s.taint, node.Name, err))
+			if !errors.As(err, new(apierrors.APIStatus)) {
+				break // it was no answer
+			}
 		}
 	}
-	return ready, nil
+	return ready, errors.Join(errs...)
 }
 
 func (s Startup) ours(t corev1.Taint) bool { return t.Key == s.taint }

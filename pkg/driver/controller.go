@@ -14,6 +14,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/keys"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // Catalog is what the controller asks; [catalog.Catalog] says what each method
@@ -117,6 +118,9 @@ func (c *Controller) secrets(secrets map[string]string) (account string, ring ke
 	ring, rest, err := keys.Split(secrets)
 	if err == nil {
 		account, err = c.config.Accounts.Add(rest)
+	}
+	if errors.Is(err, swift.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		return "", nil, fmt.Errorf("secrets: %w", err)
 	}
 	if err != nil {
 		return "", nil, invalid("secrets", "%v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
@@ -87,6 +89,26 @@ type Exports interface {
 	Ask(ctx context.Context, endpoint string, v ident.Volume) (*wire.StatusResponse, error)
 }
 
+// sparing asks no node again of which a moment ago no connection was had: else each of its
+// volumes would take as long as one that does not answer may take.
+type sparing struct {
+	Exports
+	silent sync.Map // why, by endpoint
+}
+
+// Ask implements [Exports].
+func (s *sparing) Ask(ctx context.Context, endpoint string, v ident.Volume) (*wire.StatusResponse, error) {
+	if why, silent := s.silent.Load(endpoint); silent {
+		return nil, why.(error)
+	}
+	answer, err := s.Exports.Ask(ctx, endpoint, v)
+	// Not where the node has the question and takes long: that may be one volume's trouble.
+	if errors.Is(err, catalog.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) {
+		s.silent.Store(endpoint, err)
+	}
+	return answer, err
+}
+
 const (
 	// healthWait is how long a node may take to say how a volume fares.
 	healthWait = 5 * time.Second
@@ -120,11 +142,12 @@ func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.Cont
 		return nil, err
 	}
 	all := make([]*csi.VolumeHealth, len(volumes))
+	exports := &sparing{Exports: c.config.Exports}
 	var asked errgroup.Group
 	asked.SetLimit(healthAsked)
 	for i, v := range volumes {
 		asked.Go(func() error {
-			health, _ := lookAt(ctx, c.config.Exports, v)
+			health, _ := lookAt(ctx, exports, v)
 			all[i] = health.VolumeHealth
 			return nil
 		})

@@ -34,6 +34,7 @@ const monitorPage = 500
 func (m Monitor) Round(ctx context.Context) error {
 	fares := make(map[ident.Volume]authority.Fare)
 	var mu sync.Mutex // guards fares
+	m.Exports = &sparing{Exports: m.Exports}
 	for from := authority.Beginning; ; {
 		volumes, next, err := m.Catalog.ListVolumes(ctx, from, monitorPage)
 		if err != nil {

@@ -83,19 +83,21 @@ func (c *Client) Close() { c.login.close() }
 
 // Watch looks for changed credentials every period until ctx ends, and logs in with
 // them: requests on their way end under the old ones. Where the new ones cannot be
-// read, or are refused, the old ones stay. report hears of every change, nil for
-// one that is in use now, and of every new reason why one is not.
+// read, or are refused, the old ones stay; those that are refused are tried again less
+// and less often. report hears of every change, nil for one that is in use now, and of
+// every new reason why one is not.
 func (c *Client) Watch(ctx context.Context, period time.Duration, report func(error)) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	last := ""
+	refused := refusal{period: period}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		changed, err := c.login.renew(ctx)
+		changed, err := c.login.renew(ctx, &refused)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:

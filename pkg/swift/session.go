@@ -110,8 +110,31 @@ func (l *login) again(ctx context.Context) (*session, error) {
 	return l.logIn(ctx, last)
 }
 
-// renew logs in with changed credentials, if there are any.
-func (l *login) renew(ctx context.Context) (changed bool, err error) {
+// refusal is that of changed credentials. They may become good, as where the file came
+// before the password; but an identity service may lock out who asks too often.
+type refusal struct {
+	period time.Duration
+	cred   Credentials
+	err    error // nil: none was refused
+	times  int
+	until  time.Time // not to be tried again before
+}
+
+func (r *refusal) note(cred Credentials, err error) {
+	if !errors.Is(err, ErrUnauthorized) {
+		*r = refusal{period: r.period}
+		return
+	}
+	if cred != r.cred {
+		r.cred, r.times = cred, 0
+	}
+	r.err, r.until = err, time.Now().Add(r.period<<min(r.times, 6)) // 5 minutes of 5 s
+	r.times++
+}
+
+// renew logs in with changed credentials, if there are any, and it was not refused with
+// them lately.
+func (l *login) renew(ctx context.Context, refused *refusal) (changed bool, err error) {
 	cred, err := l.reload()
 	if err != nil {
 		return false, err
@@ -122,7 +145,11 @@ func (l *login) renew(ctx context.Context) (changed bool, err error) {
 	if same {
 		return false, nil
 	}
+	if refused.err != nil && cred == refused.cred && time.Now().Before(refused.until) {
+		return false, refused.err
+	}
 	_, err = l.logIn(ctx, cred)
+	refused.note(cred, err)
 	return err == nil, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -63,8 +65,10 @@ type volume struct {
 	Status   Status            `json:"status"`
 }
 
-// Show brings the status of those volumes up to date that are in fares.
+// Show brings the status of those volumes up to date that are in fares. What is refused
+// for one does not keep back the others.
 func (b *Board) Show(ctx context.Context, fares map[ident.Volume]authority.Fare) error {
+	var errs []error
 	for next := ""; ; {
 		var page struct {
 			Metadata metav1.ListMeta `json:"metadata"`
@@ -75,18 +79,21 @@ func (b *Board) Show(ctx context.Context, fares map[ident.Volume]authority.Fare)
 			request.Param("continue", next)
 		}
 		if err := send(ctx, request, &page); err != nil {
-			return fmt.Errorf("list %s: %w", volumesResource, err)
+			return errors.Join(append(errs, fmt.Errorf("list %s: %w", volumesResource, err))...)
 		}
 		for i := range page.Items {
 			v := &page.Items[i]
 			if fare, given := fares[ident.Volume(v.Metadata.Name)]; given {
 				if err := b.show(ctx, v, fare); err != nil {
-					return fmt.Errorf("show how volume %s fares: %w", v.Metadata.Name, err)
+					errs = append(errs, fmt.Errorf("show how volume %s fares: %w", v.Metadata.Name, err))
+					if !errors.As(err, new(apierrors.APIStatus)) {
+						return errors.Join(errs...) // it was no answer
+					}
 				}
 			}
 		}
 		if next = page.Metadata.Continue; next == "" {
-			return nil
+			return errors.Join(errs...)
 		}
 	}
 }
