@@ -28,8 +28,9 @@ volumes and snapshots are checked.
 
 Roots and table pages are read and verified by their hashes, chunks and packs by
 their footers: one request for each object. --tables leaves out the latter, --data
-reads and verifies every byte instead. Faults end the command with an error. Of an
-encrypted volume only --tables can be done without the key of its class.`,
+reads and verifies every byte instead. Faults end the command with an error, and so
+does what could not be checked, after all else was. Of an encrypted volume only
+--tables can be done without the key of its class.`,
 		Example: `  csi-swiftblock check
   csi-swiftblock check --data debian-12`,
 		ValidArgsFunction: flags.complete(0, snapshotIDs, volumeIDs),
@@ -50,21 +51,27 @@ encrypted volume only --tables can be done without the key of its class.`,
 				return err
 			}
 			reports, faults := []checkReport{}, 0
+			var unchecked error
 			for _, p := range points {
 				r, err := s.check(c.Context(), p, depth, key)
 				if err != nil {
-					return fmt.Errorf("check %s: %w", p.text(), err)
+					unchecked = errors.Join(unchecked, fmt.Errorf("check %s: %w", p.text(), err))
 				}
-				reports = append(reports, r)
-				faults += len(r.Faults)
+				if err == nil || len(r.Faults) > 0 {
+					reports = append(reports, r)
+					faults += len(r.Faults)
+				}
+				if c.Context().Err() != nil || errors.Is(err, swift.ErrUnavailable) {
+					break // so it would go on
+				}
 			}
 			if err := out.print(c, reports, func(w io.Writer) { printChecks(w, reports) }); err != nil {
 				return err
 			}
 			if faults > 0 {
-				return fmt.Errorf("%d faults in %d volumes and snapshots: what is listed is lost or damaged; the rest can be read and exported", faults, len(reports))
+				err = fmt.Errorf("%d faults in %d volumes and snapshots: what is listed is lost or damaged; the rest can be read and exported", faults, len(reports))
 			}
-			return nil
+			return errors.Join(err, unchecked)
 		},
 	}
 	flags.add(c)

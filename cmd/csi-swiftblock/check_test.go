@@ -10,6 +10,35 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift/swifttest"
 )
 
+// What cannot be checked keeps nobody from learning what was found elsewhere.
+func TestCheckGoesOn(t *testing.T) {
+	a := newAdmin(t)
+	store := swifttest.NewClient(t, swifttest.Credentials(a.swift))
+	path := a.file("disk.raw", disk())
+	var v importView
+	a.json(&v, "image", "import", "--name", "v", path)
+	key, wrong := a.file("class.key", []byte(oneKey)), a.file("wrong.key", []byte(anotherKey))
+	a.run("image", "import", "--name", "secret", "--encryption-key", key, path)
+	var i inspection
+	a.json(&i, "volume", "inspect", "v")
+	rows, err := store.List(t.Context(), i.Container, chunks.ChunkPrefix, "", 0)
+	if err != nil || len(rows) == 0 {
+		t.Fatalf("%d chunks: %v", len(rows), err)
+	}
+	if err := store.Delete(t.Context(), i.Container, rows[0].Name); err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range [][]string{{"secret", "v"}, {"v", "secret"}} {
+		text, err := a.try(t.Context(), append([]string{"check", "--encryption-key", wrong}, order...)...)
+		if err == nil || !strings.Contains(err.Error(), "1 faults in 1") || !strings.Contains(err.Error(), "check volume secret") {
+			t.Errorf("%v: %v", order, err)
+		}
+		if !strings.Contains(text, rows[0].Name) {
+			t.Errorf("%v: the missing object is not named in: %s", order, text)
+		}
+	}
+}
+
 // A check passes what is whole and names what is not, as far as it looks.
 func TestCheck(t *testing.T) {
 	a := newAdmin(t)

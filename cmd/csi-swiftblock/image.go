@@ -31,6 +31,7 @@ func imageImportCommand() *cobra.Command {
 	var key keyFlag
 	var config image.Config
 	var size string
+	var raw bool
 	c := &cobra.Command{
 		Use:   "import FILE|-",
 		Short: "Make a volume of a raw or qcow2 image",
@@ -43,6 +44,9 @@ this process is killed, the same command continues: what is stored already is no
 uploaded again, as far as the image still holds it. With --keep it also does after
 Ctrl-C and every other failure.
 
+What an image is, it says itself. With --raw it is raw, whatever it begins with: give
+it for what "image export" and "journal export" wrote of a raw block volume.
+
 Any number of volumes can then be made from it without copying. With
 --encryption-key it is encrypted, and so is what is made from it.`,
 		Example: `  csi-swiftblock image import --name debian-12 debian-12-genericcloud-amd64.qcow2
@@ -53,7 +57,7 @@ Any number of volumes can then be made from it without copying. With
 			if config.Size, err = parseSize(size); err != nil {
 				return err
 			}
-			if config.Image, err = openImage(c.Context(), c.InOrStdin(), args[0], config.Size); err != nil {
+			if config.Image, err = openImage(c.Context(), c.InOrStdin(), args[0], config.Size, raw); err != nil {
 				return err
 			}
 			defer config.Image.Close()
@@ -90,6 +94,7 @@ Any number of volumes can then be made from it without copying. With
 	key.add(c)
 	c.Flags().StringVar(&config.Name, "name", "", "name of the volume")
 	c.Flags().StringVar(&size, "size", "", "size of the volume, such as 20Gi; default: the image's")
+	c.Flags().BoolVar(&raw, "raw", false, "take it for a raw image, even if it looks like another kind")
 	c.Flags().IntVar(&config.Parallel, "parallel", 0, "how many chunks of 8 MiB are stored at one time (default 4)")
 	c.Flags().BoolVar(&config.Keep, "keep", false, "after Ctrl-C or a failure keep what is stored, for the same command to continue")
 	c.MarkFlagRequired("name")
@@ -97,14 +102,20 @@ Any number of volumes can then be made from it without copying. With
 }
 
 // openImage opens a file, or takes standard input for a raw image of that size.
-func openImage(ctx context.Context, stdin io.Reader, path string, size int64) (*image.Image, error) {
-	if path != stdio {
+func openImage(ctx context.Context, stdin io.Reader, path string, size int64, raw bool) (*image.Image, error) {
+	switch {
+	case path != stdio && raw:
+		return image.OpenRaw(path)
+	case path != stdio:
 		return image.Open(path)
-	}
-	if size == 0 {
+	case size == 0:
 		return nil, errors.New("how large is the image? A pipe does not tell: give its exact size by --size, in bytes or as in 20Gi")
 	}
-	return image.OpenStream(interruptible{ctx, stdin}, "standard input", size)
+	stdin = interruptible{ctx, stdin}
+	if raw {
+		return image.OpenRawStream(stdin, "standard input", size)
+	}
+	return image.OpenStream(stdin, "standard input", size)
 }
 
 // interruptible ends reads with a context; the one under way is left behind, as

@@ -63,6 +63,27 @@ func TestImportAndExport(t *testing.T) {
 	}
 }
 
+// A disk may begin with what looks like another kind of image, and comes back as it
+// was all the same.
+func TestImportOfRawThatLooksOtherwise(t *testing.T) {
+	a := newAdmin(t)
+	for magic, refusal := range map[string]string{"QFI\xfb": "qcow2", "\x1f\x8b": "give --raw"} {
+		content := append([]byte(magic), make([]byte, 1<<20-len(magic))...)
+		copy(content[4096:], noise(1, 10_000))
+		path := a.file("disk.raw", content)
+		a.refused(refusal, "image", "import", "--name", "v", path)
+		a.run("image", "import", "--raw", "--name", "v", path)
+		if !bytes.Equal(a.export("v"), content) {
+			t.Errorf("%q: it came out otherwise than it went in", magic)
+		}
+		a.stdin = bytes.NewReader(content)
+		a.refused("give --raw", "image", "import", "--name", "pipe", "--size", "1Mi", "-")
+		a.stdin = bytes.NewReader(content)
+		a.run("image", "import", "--raw", "--name", "pipe", "--size", "1Mi", "-")
+		a.run("volume", "rm", "v", "pipe")
+	}
+}
+
 func TestImportOfQcow2(t *testing.T) {
 	if _, err := exec.LookPath("qemu-img"); err != nil {
 		t.Skip("qemu-img is not installed (package qemu-utils)")
@@ -78,6 +99,25 @@ func TestImportOfQcow2(t *testing.T) {
 	a.run("image", "export", "v", path)
 	if out, err := exec.Command("qemu-img", "compare", qcow2, path).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// An image is not written to a terminal, which may take it for commands.
+func TestNoImageToTheTerminal(t *testing.T) {
+	a := newAdmin(t)
+	a.run("volume", "create", "v", "--size", "1Mi")
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer terminal.Close()
+	for _, args := range [][]string{{"image", "export", "v"}, {"journal", "export", "x", stdio}} {
+		c := root()
+		c.SetArgs(a.args(args...))
+		c.SetOut(terminal)
+		if err := c.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "is a terminal") {
+			t.Errorf("%v: %v", args, err)
+		}
 	}
 }
 

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/image"
 )
@@ -34,6 +37,9 @@ failure or Ctrl-C nothing is left.`,
 			path := stdio
 			if len(args) > 1 {
 				path = args[1]
+			}
+			if err := notToTerminal(c.OutOrStdout(), path); err != nil {
+				return err
 			}
 			s, err := flags.open()
 			if err != nil {
@@ -66,6 +72,22 @@ failure or Ctrl-C nothing is left.`,
 	return c
 }
 
+// notToTerminal refuses to write an image where somebody reads.
+func notToTerminal(out io.Writer, path string) error {
+	if f, isFile := out.(*os.File); path == stdio && isFile && term.IsTerminal(int(f.Fd())) {
+		return errors.New("standard output is a terminal: name a file to write, or send the image through a pipe")
+	}
+	return nil
+}
+
+// write writes an image to a file, or to standard output.
+func write(c *cobra.Command, x image.Export, path string, force bool) (image.Exported, error) {
+	if path == stdio {
+		return x.ToStream(c.Context(), c.OutOrStdout())
+	}
+	return x.ToFile(c.Context(), path, force)
+}
+
 // exportView is what `image export` prints.
 type exportView struct {
 	From    point   `json:"from"`
@@ -80,13 +102,7 @@ func export(c *cobra.Command, x image.Export, from point, path string, force boo
 	var end func(ok bool)
 	x.Progress, end = progressBar(c.ErrOrStderr(), printable(from.Name))
 	began := time.Now()
-	var written image.Exported
-	var err error
-	if path == stdio {
-		written, err = x.ToStream(c.Context(), c.OutOrStdout())
-	} else {
-		written, err = x.ToFile(c.Context(), path, force)
-	}
+	written, err := write(c, x, path, force)
 	end(err == nil)
 	if err != nil || path == stdio {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,6 +73,10 @@ func TestJournals(t *testing.T) {
 		}
 		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("only %v: %d bytes differ: %v", only, len(got), err)
+		}
+		args[slices.Index(args, path)] = stdio
+		if got := a.run(args...); got != string(want) {
+			t.Errorf("only %v: %d bytes came through the pipe", only, len(got))
 		}
 	}
 

@@ -25,11 +25,12 @@ func journalExportCommand() *cobra.Command {
 	var runDir string
 	var only, force, damaged bool
 	c := &cobra.Command{
-		Use:   "export JOURNAL FILE",
+		Use:   "export JOURNAL FILE|-",
 		Short: "Write what a lost or damaged journal holds as a raw image",
 		Long: `Write what a lost journal holds as a raw image: laid over the version of the volume
 that it continued, so that the image is the volume as its node saw it last. Nothing
 is uploaded, and the journal stays as it is; "image import" makes a volume of the image.
+Through a pipe ("-") goes the image alone.
 
 A damaged journal, whose volume is not served for that, is written with --damaged: as the
 volume was before the first record that is damaged. What was written after that is not in
@@ -44,6 +45,9 @@ holds are listed with --json.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: state.complete,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := notToTerminal(c.OutOrStdout(), args[1]); err != nil {
+				return err
+			}
 			found, err := state.find(args[0])
 			if err != nil {
 				return err
@@ -131,10 +135,16 @@ func salvage(c *cobra.Command, found journal, j *delta.Remains, base *image.Vers
 		v.Extents = append(v.Extents, extent{span.Off, span.Len})
 	}
 	progress, end := progressBar(c.ErrOrStderr(), found.name())
-	written, err := image.Export{Content: content, Progress: progress}.ToFile(c.Context(), path, force)
+	written, err := write(c, image.Export{Content: content, Progress: progress}, path, force)
 	end(err == nil)
 	if err != nil {
 		return err
+	}
+	if path == stdio {
+		if v.Damage != "" {
+			fmt.Fprintf(c.ErrOrStderr(), "what followed is left out: %s\n", v.Damage)
+		}
+		return nil
 	}
 	v.Size, v.Data = written.Size, written.Data
 	return out.print(c, v, func(w io.Writer) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +44,9 @@ func nodesLeftCommand() *cobra.Command {
 Drain a node first: kubectl drain ends its pods, and each volume that none of them
 uses any more is uploaded and closed. A node with nothing left can be reset, and
 its disk wiped. A volume of which DIRTY is 0 is all in Swift, but still open; one that
-a node only reads has nothing to upload, and a session there all the same.`,
+a node only reads has nothing to upload, and a session there all the same. A node is
+known by its volumes only: one with nothing left looks like one that is mistyped, so
+the nodes that have volumes are named then.`,
 		Example: `  kubectl drain worker-3 --ignore-daemonsets --delete-emptydir-data
   csi-swiftblock nodes left worker-3 --wait`,
 		Args: cobra.MaximumNArgs(1),
@@ -60,6 +65,9 @@ a node only reads has nothing to upload, and a session there all the same.`,
 					return err
 				}
 				if !wait || len(list) == 0 {
+					if len(args) > 0 && len(list) == 0 {
+						s.warnOfName(c.Context(), args[0], c.ErrOrStderr())
+					}
 					err := out.print(c, list, func(w io.Writer) { printLeft(w, list) })
 					if none && len(list) > 0 && err == nil {
 						err = fmt.Errorf("%s: end the pods that use them, and wait until they are closed", leftText(list))
@@ -116,6 +124,24 @@ func (s *session) left(ctx context.Context, exports driver.Exports, only []strin
 		return ctx.Err()
 	})
 	return list, err
+}
+
+// warnOfName names the nodes that have volumes to who finds nothing on another one: its
+// disk may be wiped for that, and its name be mistyped.
+func (s *session) warnOfName(ctx context.Context, node string, messages io.Writer) {
+	found := map[string]bool{}
+	err := s.eachVolume(ctx, func(v authority.Volume) error {
+		for _, r := range v.Readers {
+			found[printable(r.Node)] = true
+		}
+		if v.Opening.Open {
+			found[printable(v.Opening.Node)] = true
+		}
+		return nil
+	})
+	if err == nil && len(found) > 0 {
+		fmt.Fprintf(messages, "nothing is open on a node %q; on these something is: %s\n", node, strings.Join(slices.Sorted(maps.Keys(found)), ", "))
+	}
 }
 
 func printLeft(w io.Writer, list []leftView) {

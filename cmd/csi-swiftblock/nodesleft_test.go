@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,6 +59,14 @@ func TestNodesLeft(t *testing.T) {
 	}
 	a.refused("end the pods that use them", "nodes", "left", "--expect-none")
 	a.run("nodes", "left", "n2", "--expect-none")
+	var warning bytes.Buffer // that may keep somebody from wiping the wrong disk
+	c := root()
+	c.SetArgs(a.args("nodes", "left", "N1", "--wait"))
+	c.SetOut(io.Discard)
+	c.SetErr(&warning)
+	if err := c.ExecuteContext(t.Context()); err != nil || !strings.Contains(warning.String(), `"N1"; on these something is: n1`) {
+		t.Errorf("a mistyped node: %q, %v", &warning, err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := a.try(ctx, "nodes", "left", "--wait"); err == nil {

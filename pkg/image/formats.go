@@ -58,7 +58,7 @@ func detect(f *os.File) (string, error) {
 func unpacked(head []byte) error {
 	for kind, magic := range packed {
 		if bytes.HasPrefix(head, []byte(magic)) {
-			return fmt.Errorf("it is packed with %s: unpack it first", kind)
+			return fmt.Errorf("it is packed with %s: unpack it first, or give --raw if the disk begins like that", kind)
 		}
 	}
 	return nil
@@ -98,6 +98,9 @@ const (
 	featureExternalData = 1 << 2
 )
 
+// maxTable is the longest table of contents that qemu makes or reads, in bytes.
+const maxTable = 32 << 20
+
 // checkQcow2 refuses, before anything else is read, what would make the library
 // open other files (the image may come from a stranger, and import runs as root),
 // allocate without bounds or give data that its author did not mean.
@@ -132,6 +135,8 @@ func checkQcow2(f *os.File, fileSize int64) error {
 		return fmt.Errorf("qcow2 clusters of 2^%d bytes", clusterBits)
 	case size > maxSize:
 		return fmt.Errorf("%d bytes, a volume has at most %d", size, int64(maxSize))
+	case l1Entries*8 > maxTable: // its length on disk means nothing: a file has holes
+		return fmt.Errorf("its table of contents has %d entries, known are at most %d", l1Entries, maxTable/8)
 	case l1Offset > uint64(fileSize) || l1Entries*8 > fileSize-int64(l1Offset):
 		return errors.New("it was cut short: its table of contents is missing")
 	}

@@ -52,7 +52,15 @@ type content interface {
 }
 
 // Open opens an image and finds out what it is.
-func Open(path string) (*Image, error) {
+func Open(path string) (*Image, error) { return openAs(path, detect) }
+
+// OpenRaw opens a raw image, whatever it begins with: a disk may begin with anything,
+// such as a qcow2 image that was written to it.
+func OpenRaw(path string) (*Image, error) {
+	return openAs(path, func(*os.File) (string, error) { return formatRaw, nil })
+}
+
+func openAs(path string, kind func(*os.File) (string, error)) (*Image, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, err)
@@ -64,7 +72,7 @@ func Open(path string) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, err)
 	}
-	img, err := open(f, path)
+	img, err := open(f, path, kind)
 	if err == nil {
 		img.file = f
 		img.state, err = f.Stat()
@@ -97,13 +105,13 @@ func (i *Image) unchanged() error {
 	return nil
 }
 
-func open(f *os.File, path string) (*Image, error) {
+func open(f *os.File, path string, kindOf func(*os.File) (string, error)) (*Image, error) {
 	size, err := f.Seek(0, io.SeekEnd) // also right for a block device
 	if err != nil {
 		return nil, refuse(path, "%w", err)
 	}
 	img := &Image{Path: path, Format: "raw", Size: size, content: raw{f, size}}
-	if kind, err := detect(f); err != nil {
+	if kind, err := kindOf(f); err != nil {
 		return nil, refuse(path, "%w", err)
 	} else if kind == formatQcow2 {
 		q, err := openQcow2(f, size)

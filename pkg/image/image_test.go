@@ -131,6 +131,16 @@ func TestQcow2OfQemu(t *testing.T) {
 	}
 }
 
+// sparse is write for a file that goes on with a hole.
+func sparse(t *testing.T, body []byte, size int64) string {
+	t.Helper()
+	path := write(t, body)
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestOpenRefuses(t *testing.T) {
 	whole := sample().bytes(t)
 	with := func(off int, value any) []byte {
@@ -165,7 +175,8 @@ func TestOpenRefuses(t *testing.T) {
 		"dirty":             {write(t, with(72, uint64(1))), "qemu-img check"},
 		"unknown feature":   {write(t, with(72, uint64(1<<40))), "feature"},
 		"clusters":          {write(t, with(20, uint32(60))), "clusters of 2^60"},
-		"L1 beyond the end": {write(t, with(36, uint32(1<<31))), "table of contents is missing"},
+		"L1 beyond the end": {write(t, with(36, uint32(maxTable/8))), "table of contents is missing"},
+		"L1 without bounds": {sparse(t, with(36, uint32(1<<31)), 32<<30), "table of contents has 2147483648 entries"},
 		"L1 far away":       {write(t, with(40, uint64(1<<63))), "table of contents is missing"},
 		"too large":         {write(t, with(24, uint64(1<<62))), "a volume has at most"},
 		"odd size":          {write(t, with(24, uint64(1000))), "no multiple of 512"},

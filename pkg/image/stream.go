@@ -18,21 +18,31 @@ import (
 // bytes long: an image that ends early, since its producer died, is not taken for
 // a whole one. Its bytes can be read once, in the order of its spans.
 func OpenStream(r io.Reader, name string, size int64) (*Image, error) {
+	return openStream(r, name, size, check)
+}
+
+// OpenRawStream is OpenStream for an image that may begin with anything, see [OpenRaw].
+func OpenRawStream(r io.Reader, name string, size int64) (*Image, error) {
+	return openStream(r, name, size, func([]byte) error { return nil })
+}
+
+func openStream(r io.Reader, name string, size int64, check func(head []byte) error) (*Image, error) {
 	switch {
 	case size <= 0:
 		return nil, refuse(name, "the size of a stream has to be given")
 	case size%Sector != 0:
 		return nil, refuse(name, "its size of %d bytes is no multiple of %d", size, Sector)
 	}
-	s := &stream{from: r, size: size, pending: map[int64][]byte{}}
+	s := &stream{from: r, size: size, check: check, pending: map[int64][]byte{}}
 	return &Image{Path: name, Format: formatRaw, Size: size, content: s}, nil
 }
 
 // stream is a pipe that is read ahead by a chunk: the span that is yielded waits
 // in memory until ReadAt has asked for it.
 type stream struct {
-	from io.Reader
-	size int64
+	from  io.Reader
+	size  int64
+	check func(head []byte) error // refuses what it is not to begin with
 
 	mu      sync.Mutex
 	pending map[int64][]byte // by offset
@@ -48,7 +58,7 @@ func (s *stream) spans() iter.Seq2[Span, error] {
 				err = fmt.Errorf("it ended after %d of %d bytes", off+int64(n), s.size)
 			}
 			if off == 0 { // which may be why it is short
-				err = cmp.Or(check(buf[:n]), err)
+				err = cmp.Or(s.check(buf[:n]), err)
 			}
 			if err != nil {
 				yield(Span{}, err)
@@ -71,7 +81,7 @@ func (s *stream) spans() iter.Seq2[Span, error] {
 // check refuses what is an image only inside.
 func check(head []byte) error {
 	if bytes.HasPrefix(head, []byte(qcow2.Magic)) {
-		return errors.New("it is a qcow2 image, which cannot be read from a pipe: store it in a file, or convert it with `qemu-img convert -O raw`")
+		return errors.New("it is a qcow2 image, which cannot be read from a pipe: store it in a file, or convert it with `qemu-img convert -O raw`; give --raw if the disk begins like that")
 	}
 	return unpacked(head)
 }

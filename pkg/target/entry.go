@@ -25,7 +25,8 @@ func (s *Server) login(ctx context.Context, conn net.Conn) (*session, error) {
 	defer conn.SetDeadline(time.Time{})
 	var (
 		in      = pdu.NewReader(conn, login.MaxText)
-		machine = login.NewMachine(directory{s})
+		asked   = &directory{Server: s}
+		machine = login.NewMachine(asked)
 		req     pdu.Header
 		statSN  = uint32(firstStatSN)
 	)
@@ -40,7 +41,7 @@ func (s *Server) login(ctx context.Context, conn net.Conn) (*session, error) {
 		reply := machine.Step(&req, text)
 		var ss *session
 		if reply.Done {
-			ss, reply.Status = s.establish(ctx, conn, in, machine)
+			ss, reply.Status = s.establish(ctx, conn, in, machine, asked.node)
 		}
 		if reply.Status != login.Success {
 			reply = login.Reply{Status: reply.Status}
@@ -70,14 +71,15 @@ func (s *Server) login(ctx context.Context, conn net.Conn) (*session, error) {
 	}
 }
 
-// establish enters the session of a login that is about to succeed.
-func (s *Server) establish(ctx context.Context, conn net.Conn, in *pdu.Reader, m *login.Machine) (*session, login.Status) {
-	params := m.Params()
-	var n *node
-	if !params.Discovery {
-		var err error
-		if n, err = s.node(params.Target); err != nil {
+// establish enters the session of a login that is about to succeed, on the node that has
+// authenticated it; nil: for discovery.
+func (s *Server) establish(ctx context.Context, conn net.Conn, in *pdu.Reader, m *login.Machine, n *node) (*session, login.Status) {
+	if n != nil {
+		switch now, err := s.node(n.iqn); {
+		case err != nil:
 			return nil, login.NotFound
+		case now != n: // another target of the name, which has authenticated nobody
+			return nil, login.Unavailable
 		}
 		if m.TSIH != 0 { // another connection for a session that allows one
 			if n.find(m.TSIH) == nil {
@@ -97,6 +99,7 @@ func (s *Server) establish(ctx context.Context, conn net.Conn, in *pdu.Reader, m
 		s.mu.Lock()
 		delete(s.sessions, ss.tsih)
 		s.mu.Unlock()
+		close(ss.ended) // Shutdown may have seen it
 		return nil, status
 	}
 	return ss, login.Success
@@ -106,7 +109,7 @@ func (s *Server) establish(ctx context.Context, conn net.Conn, in *pdu.Reader, m
 func (s *Server) number(ss *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.sessions) >= sessionsAtOnce {
+	if s.closed || len(s.sessions) >= sessionsAtOnce || ss.node == nil && s.browsers() >= browsersAtOnce {
 		return false
 	}
 	for s.lastTSIH++; s.lastTSIH == 0 || s.sessions[s.lastTSIH] != nil; s.lastTSIH++ {
@@ -116,14 +119,18 @@ func (s *Server) number(ss *session) bool {
 	return true
 }
 
-// directory is what a login may ask of a Server.
-type directory struct{ *Server }
+// directory is what a login may ask of a Server, and what it has asked about.
+type directory struct {
+	*Server
+	node *node
+}
 
 // Access implements [login.Directory].
-func (d directory) Access(initiator, target string) (CHAP, login.Status) {
-	n, err := d.node(target)
+func (d *directory) Access(initiator, target string) (CHAP, login.Status) {
+	n, err := d.Server.node(target)
 	if err != nil {
 		return CHAP{}, login.NotFound
 	}
+	d.node = n
 	return n.access(initiator)
 }

@@ -338,6 +338,26 @@ func TestChap(t *testing.T) {
 	i.expectEnd()
 }
 
+// A login that one target has let in does not come in at another of the same name,
+// which may not be ready, and have other secrets.
+func TestTargetReplacedDuringLogin(t *testing.T) {
+	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+	i := dial(t, s)
+	const stays = 0x04 // in the operational stage
+	if r := i.login(stays, "InitiatorName="+i.name, "TargetName="+testIQN); loginStatus(r) != login.Success {
+		t.Fatalf("login: %04x", loginStatus(r))
+	}
+	if err := s.RemoveTarget(t.Context(), testIQN); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddTarget(Target{IQN: testIQN, NotReady: true}); err != nil {
+		t.Fatal(err)
+	}
+	if r := i.login(toFullFeature); loginStatus(r) != login.Unavailable {
+		t.Errorf("status %04x, want %04x", loginStatus(r), login.Unavailable)
+	}
+}
+
 func TestTargetNotReady(t *testing.T) {
 	s := testServer(t, Target{NotReady: true})
 	i := dial(t, s)
@@ -394,6 +414,24 @@ func TestDiscovery(t *testing.T) {
 	}
 	i.send(i.request(testUnitReady, 0, 0), nil)
 	i.expectEnd()
+}
+
+// Discovery asks for no secret, so however many such sessions there are, they keep no
+// initiator out.
+func TestBrowsersKeepNobodyOut(t *testing.T) {
+	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
+	browse := func() login.Status {
+		return loginStatus(dial(t, s).login(toFullFeature, "InitiatorName=x", "SessionType=Discovery"))
+	}
+	for range browsersAtOnce {
+		if status := browse(); status != login.Success {
+			t.Fatalf("login: %04x", status)
+		}
+	}
+	if status := browse(); status != login.OutOfResources {
+		t.Errorf("one more: %04x, want %04x", status, login.OutOfResources)
+	}
+	connect(t, s)
 }
 
 // What SendTargets names decides what is listed, and a session with a target is

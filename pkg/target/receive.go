@@ -119,7 +119,9 @@ func (s *session) inOrder(h *pdu.Header) (bool, error) {
 	case sn != s.expCmdSN:
 		return false, breach(h, "CmdSN skips commands")
 	}
-	s.expCmdSN++
+	if h.Opcode() != pdu.SCSICommand { // which takes a place: see admit
+		s.expCmdSN++
+	}
 	return true, nil
 }
 
@@ -192,6 +194,9 @@ func (s *session) command(h *pdu.Header) error {
 func (s *session) admit(h *pdu.Header, t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !t.immediate { // not before it has its place: MaxCmdSN would go forth and back
+		s.expCmdSN++
+	}
 	reason := byte(0)
 	if t.immediate && s.immediate == maxImmediate {
 		reason = rejectTooMany
@@ -329,7 +334,7 @@ func (s *session) nop(h *pdu.Header) error {
 	p := s.post(pdu.NopIn, h.TaskTag(), hasStatus)
 	p.Header.SetTransferTag(pdu.NoTag)
 	p.Header.SetLUN(h.LUN())
-	p.Data = echo.bytes[:min(len(echo.bytes), s.params.MaxSend)]
+	s.out.carry(p, echo.bytes[:min(len(echo.bytes), s.params.MaxSend)], len(echo.bytes))
 	p.buffer = echo
 	s.respond()
 	return nil

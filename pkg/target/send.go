@@ -27,6 +27,7 @@ type outbox struct {
 	timeout time.Duration
 	until   time.Time // the deadline that the connection has for writes
 	broken  bool      // a write failed: nothing is sent any more
+	replies int       // bytes that wait with them for which there is no budget
 }
 
 // packet is a PDU in the outbox and the buffer that its data lie in, if it is
@@ -34,6 +35,7 @@ type outbox struct {
 type packet struct {
 	pdu.Frame
 	buffer *buffer
+	reply  int // bytes that outbox.replies counts
 }
 
 // Which number a PDU carries as StatSN.
@@ -80,11 +82,14 @@ func (s *session) flush() {
 		if !broken {
 			broken = s.write(batch) != nil
 		}
+		replies := 0
 		for i := range batch {
+			replies += batch[i].reply
 			batch[i].buffer.release()
 		}
 		clear(batch)
 		s.mu.Lock()
+		o.replies -= replies
 		o.spare = batch[:0]
 		if broken && !o.broken {
 			o.broken = true
@@ -125,6 +130,13 @@ func (s *session) write(batch []packet) error {
 	return err
 }
 
+// carry gives a reply of the reader's its data, of a buffer of so many bytes that is
+// from no budget.
+func (o *outbox) carry(p *packet, data []byte, kept int) {
+	p.Data, p.reply = data, kept
+	o.replies += kept
+}
+
 // respond lets the writer goroutine send what the reader has posted, so that
 // the reader goes on reading. It waits while an initiator that does not read
 // leaves more in the outbox than the commands in flight account for. The
@@ -134,14 +146,17 @@ func (s *session) respond() {
 	case s.wake <- struct{}{}:
 	default:
 	}
-	for len(s.out.queue) > maxReplies && !s.out.broken {
+	for (len(s.out.queue) > maxReplies || s.out.replies > maxReplyBytes) && !s.out.broken {
 		s.room.Wait()
 	}
 }
 
-// maxReplies is how many PDUs may wait in the outbox before the reader stops
-// taking requests.
-const maxReplies = 4 * queueDepth
+// How many PDUs may wait in the outbox, and how many bytes with those that answer pings
+// and texts, before the reader stops taking requests.
+const (
+	maxReplies    = 4 * queueDepth
+	maxReplyBytes = 1 << 20
+)
 
 // writer sends for the reader and looks after the connection: an initiator that
 // has been silent for pingInterval is pinged, and one that stays silent for as

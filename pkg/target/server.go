@@ -21,6 +21,7 @@ const (
 	loginTimeout   = 15 * time.Second // from the connection to full feature phase
 	loginsAtOnce   = 64               // connections that have not logged in yet; more end the oldest
 	sessionsAtOnce = 4096
+	browsersAtOnce = 64 // of these, discovery sessions, which anybody may have
 	loginsPerSec   = 1000
 	pingInterval   = 30 * time.Second
 	acceptPause    = 100 * time.Millisecond
@@ -310,4 +311,14 @@ func (s *Server) list() []*node {
 		all = append(all, n)
 	}
 	return all
+}
+
+// browsers counts the discovery sessions. The server is locked.
+func (s *Server) browsers() (n int) {
+	for _, ss := range s.sessions {
+		if ss.node == nil {
+			n++
+		}
+	}
+	return n
 }

@@ -16,7 +16,8 @@ import (
 )
 
 // Bounds of a session. Its memory is at most queueDepth first bursts, the two
-// reserves of its budgets, and one data segment, besides what it has of the server's.
+// reserves of its budgets, maxReplyBytes, and a data segment or two, besides what it
+// has of the server's.
 const (
 	queueDepth    = 128 // commands in flight: the CmdSN window
 	maxImmediate  = 8   // immediate commands in flight, besides
@@ -163,8 +164,8 @@ func (s *session) dismiss() {
 	s.conn.Close()
 }
 
-// drain lets the commands in flight end until ctx is done, takes no new ones,
-// and ends the session.
+// drain lets the commands in flight end, and their answers go, until ctx is done, takes
+// no new ones, and ends the session.
 func (s *session) drain(ctx context.Context) {
 	s.mu.Lock()
 	s.draining = true
@@ -172,7 +173,7 @@ func (s *session) drain(ctx context.Context) {
 	stop := context.AfterFunc(ctx, s.dismiss)
 	defer stop()
 	s.mu.Lock()
-	for len(s.tasks) > 0 && !s.closed {
+	for (len(s.tasks) > 0 || s.out.writing && !s.out.broken) && !s.closed {
 		s.room.Wait()
 	}
 	s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,6 +122,38 @@ func TestWindow(t *testing.T) {
 	if r := i.nop(nil); r.MaxCmdSN() != i.cmdSN+queueDepth-1 {
 		t.Errorf("MaxCmdSN %d when idle, want %d", r.MaxCmdSN(), i.cmdSN+queueDepth-1)
 	}
+}
+
+// A command whose immediate data are still on their way takes its place in the window,
+// which never shrinks: what the initiator sends within it is not ignored.
+func TestWindowWhileDataArrive(t *testing.T) {
+	d := newFakeDevice()
+	entered, release := make(chan struct{}, queueDepth), make(chan struct{}, queueDepth)
+	d.read = func(context.Context, int64) error { entered <- struct{}{}; <-release; return nil }
+	i := connect(t, testServer(t, Target{LUNs: oneLUN(d)}))
+	for n := range queueDepth - 1 {
+		i.send(i.request(cdb10(opRead10, uint32(n), 1), 512, 0), nil)
+		<-entered
+	}
+	verify := cdb10(0x2f, 0, 1) // reads, too, and so is held
+	verify[1] = 0x02
+	h := i.request(verify, 0, 512)
+	h.SetDataLen(512)
+	i.conn.Write(h[:])
+	time.Sleep(50 * time.Millisecond) // it has been looked at
+	release <- struct{}{}
+	last := i.receive()
+	most := last.MaxCmdSN()
+	i.conn.Write(make([]byte, 512))
+	<-entered
+	sent := 0
+	for ; !pdu.Before(most, i.cmdSN); sent++ {
+		i.send(i.request(cdb10(opRead10, 0, 1), 512, 0), nil)
+	}
+	if r := i.nop(nil); r.ExpCmdSN() != i.cmdSN {
+		t.Errorf("of %d commands within MaxCmdSN %d were ignored", sent, i.cmdSN-r.ExpCmdSN())
+	}
+	close(release)
 }
 
 func TestStatSNCountsResponses(t *testing.T) {
@@ -404,6 +437,42 @@ func TestShutdownDrains(t *testing.T) {
 	}
 }
 
+// A login that still waits for the session it reinstates, and is refused by the end of
+// the server, is not waited for.
+func TestShutdownDuringReinstatement(t *testing.T) {
+	d := newFakeDevice()
+	entered, release := make(chan struct{}), make(chan struct{})
+	d.write = func(context.Context, []byte, int64) error {
+		close(entered)
+		<-release
+		return nil
+	}
+	s, err := New(Config{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddTarget(Target{IQN: testIQN, LUNs: oneLUN(d)}); err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve()
+	old := connect(t, s)
+	old.send(old.request(cdb10(opWrite10, 0, 1), 0, 512), pattern(512, 1))
+	<-entered
+	next := dial(t, s)
+	next.send(next.loginRequest(toFullFeature, "InitiatorName="+next.name, "TargetName="+testIQN))
+	old.expectEnd() // the login waits for the write
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.Shutdown(ctx)
+	}()
+	next.expectEnd()
+	close(release)
+	within(t, done, "Shutdown")
+}
+
 func TestTargetsThatAreRefused(t *testing.T) {
 	s := testServer(t, Target{LUNs: oneLUN(newFakeDevice())})
 	d := newFakeDevice()
@@ -427,6 +496,40 @@ func TestTargetsThatAreRefused(t *testing.T) {
 	if err := s.Resize(testIQN, 5, 1<<20); !errors.Is(err, ErrNoLUN) {
 		t.Errorf("resize of a LUN that is not there: %v", err)
 	}
+}
+
+// What has ended is answered, however long the initiator takes to read it.
+func TestShutdownSendsAnswers(t *testing.T) {
+	s, err := New(Config{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const reads, blocks = 8, disk.MaxTransfer / 512 // more than the kernel buffers
+	d := newFakeDevice()
+	var running sync.WaitGroup
+	running.Add(reads)
+	d.read = func(context.Context, int64) error {
+		running.Done()
+		running.Wait()
+		return nil
+	}
+	if err := s.AddTarget(Target{IQN: testIQN, LUNs: oneLUN(d)}); err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve()
+	i := connect(t, s)
+	for range reads {
+		i.send(i.request(cdb10(opRead10, 0, blocks), disk.MaxTransfer, 0), nil)
+	}
+	running.Wait()
+	done := make(chan struct{})
+	go func() { defer close(done); s.Shutdown(context.Background()) }()
+	time.Sleep(50 * time.Millisecond)
+	left, _ := io.Copy(io.Discard, i.conn)
+	if left < (reads-1)*disk.MaxTransfer {
+		t.Errorf("%d bytes came of %d reads", left, reads)
+	}
+	within(t, done, "Shutdown")
 }
 
 func TestLogout(t *testing.T) {

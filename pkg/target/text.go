@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target/login"
@@ -50,7 +51,8 @@ func (s *session) textRequest(h *pdu.Header) error {
 	}
 	p := s.post(pdu.TextResponse, h.TaskTag(), hasStatus)
 	n := min(len(x.response), s.params.MaxSend)
-	p.Data, x.response = x.response[:n], x.response[n:]
+	s.out.carry(p, bytes.Clone(x.response[:n]), n) // what waits does not keep all of it
+	x.response = x.response[n:]
 	p.Header.SetTransferTag(pdu.NoTag)
 	if len(x.response) > 0 {
 		x.tag = s.transferTag()
@@ -65,10 +67,14 @@ func (s *session) textRequest(h *pdu.Header) error {
 // is locked.
 func (s *session) answerText(pairs []login.Pair) []byte {
 	var out []login.Pair
+	listed := false // once: the list is long, the question short
 	for _, p := range pairs {
 		switch p.Key {
 		case "SendTargets":
-			out = append(out, s.sendTargets(p.Value)...)
+			if !listed {
+				out = append(out, s.sendTargets(p.Value)...)
+			}
+			listed = true
 		case "MaxRecvDataSegmentLength":
 			if n, ok := login.SegmentLength(p.Value); ok {
 				s.params.MaxSend = n

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,6 +183,46 @@ func TestPing(t *testing.T) {
 		}
 		i.endsAfter(pingInterval, "the ping is not answered")
 	})
+}
+
+// What is kept for an initiator that asks and does not read is bounded in bytes, too:
+// anybody on the node may have a discovery session.
+func TestPingsThatAreNotRead(t *testing.T) {
+	inBubble(t, newFakeDevice(), func(t *testing.T, dial func() *initiator) {
+		i := dial()
+		if r := i.login(toFullFeature, "InitiatorName=x", "SessionType=Discovery"); loginStatus(r) != login.Success {
+			t.Fatalf("login: %04x", loginStatus(r))
+		}
+		i.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		ping, sent := make([]byte, login.Offer.MaxRecv), 0
+		for h := new(pdu.Header); ; sent += len(ping) {
+			h.SetOpcode(pdu.NopOut)
+			h[0] |= 0x40
+			h.SetFlags(pdu.FlagFinal)
+			i.number(h)
+			h.SetTransferTag(pdu.NoTag)
+			if i.trySend(h, ping) != nil {
+				break
+			}
+		}
+		if sent > maxReplyBytes+4*len(ping) {
+			t.Errorf("%d MiB of pings were taken", sent>>20)
+		}
+	})
+}
+
+// A question that is repeated in one request is answered once.
+func TestSendTargetsTwice(t *testing.T) {
+	i := connect(t, testServer(t, Target{LUNs: oneLUN(newFakeDevice())}))
+	var h pdu.Header
+	h.SetOpcode(pdu.TextRequest)
+	h.SetFlags(pdu.FlagFinal)
+	i.number(&h)
+	h.SetTransferTag(pdu.NoTag)
+	i.send(&h, []byte(strings.Repeat("SendTargets=\x00", 100)))
+	if text := string(i.receive().data); strings.Count(text, "TargetName=") != 1 {
+		t.Errorf("%d bytes of answer", len(text))
+	}
 }
 
 // An initiator that stops reading is given up after writeTimeout or a little less, and

@@ -100,6 +100,23 @@ func TestReservationThatCannotBeKept(t *testing.T) {
 	b.good(bob, ten(0x28, 0, 0, 1), nil)
 }
 
+// Who preempts its own key, the last there is, leaves no reservation that nobody holds,
+// and what is kept of it can be read.
+func TestPreemptionOfAllRegistrants(t *testing.T) {
+	s := &shelf{}
+	b := onShelf(t, s)
+	cdb, list := registerDurably(aliceKey)
+	b.good(alice, cdb, list)
+	b.persist(alice, scsi.PR_OUT_RESERVE, scsi.PR_TYPE_WRITE_EXCLUSIVE_ALLREG, aliceKey, 0)
+	b.persist(alice, scsi.PR_OUT_PREEMPT, scsi.PR_TYPE_WRITE_EXCLUSIVE_ALLREG, aliceKey, aliceKey)
+	b.good(bob, ten(0x2a, 0, 0, 1), make([]byte, 512))
+	if _, kind := b.holder(); kind != 0 || len(b.keys()) != 0 {
+		t.Errorf("type %d, keys %x", kind, b.keys())
+	}
+	b = onShelf(t, s)
+	b.good(bob, ten(0x2a, 0, 0, 1), make([]byte, 512))
+}
+
 // A unit does not come up without the reservations that were kept for it.
 func TestKeptReservationsDamaged(t *testing.T) {
 	p := &registrations{keys: map[Nexus]uint64{alice: aliceKey, bob: bobKey}, durable: true}

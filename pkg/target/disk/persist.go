@@ -194,6 +194,8 @@ func (o *persistAction) preempt() error {
 			o.alert(attentionReleased, o.registrants())
 		}
 		o.take()
+	} else if len(o.keys) == 0 { // its own key was that of the last registrants
+		o.end()
 	}
 	return nil
 }
