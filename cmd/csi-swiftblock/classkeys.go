@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 )
@@ -143,9 +144,9 @@ the file --encryption-key.
 
 Nothing is encrypted anew, and volumes may be in use. It may be interrupted and repeated,
 and says which volumes it could not do: one that is being made or imported is left for a
-repetition. Older descriptors in Swift, and copies of the records, go on to hold the keys
-of volumes wrapped by the former key: where it is known to others, copy the data to
-new volumes.`,
+repetition, and an import that nobody goes on with is given up by "image abort". Older
+descriptors in Swift, and copies of the records, go on to hold the keys of volumes wrapped
+by the former key: where it is known to others, copy the data to new volumes.`,
 		Example: `  csi-swiftblock keys rewrap 5f0c 91e2
   csi-swiftblock keys rewrap 5f0c --encryption-key present.key && csi-swiftblock keys forget 5f0c`,
 		Args:              cobra.RangeArgs(1, 2),
@@ -164,6 +165,9 @@ new volumes.`,
 				return err
 			}
 			to, err := s.presentKey(args[1:], file, all)
+			if err == nil && to.Name() == former {
+				err = fmt.Errorf("key %s is both the former and the present one", former)
+			}
 			if err != nil {
 				return err
 			}
@@ -212,11 +216,12 @@ func (s *session) rewrap(ctx context.Context, from *wrapping, to keys.Class, mes
 		if progress != nil {
 			progress(i, len(from.volumes))
 		}
-		failed := s.catalog.Rewrap(ctx, id, s.keys.Unwrap, to)
-		if failed == nil {
+		switch failed := s.catalog.Rewrap(ctx, id, s.keys.Unwrap, to); {
+		case failed == nil:
 			done = append(done, id)
+		case !errors.Is(failed, catalog.ErrNotFound): // that was erased meanwhile, and needs no key
+			err = errors.Join(err, failed)
 		}
-		err = errors.Join(err, failed)
 		if ctx.Err() != nil {
 			break
 		}

@@ -44,6 +44,9 @@ func controllerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if board == nil {
+				look = 0 // there is nothing to show it on
+			}
 			shown := driver.NewShown(board)
 			controller := driver.NewController(driver.ControllerConfig{
 				Catalog: s.catalog, Cluster: known, Account: store, Accounts: s.accounts, Keys: s.keys, Exports: exports,
@@ -79,9 +82,6 @@ func controllerCommand() *cobra.Command {
 								return every(ctx, admissionPeriod, func() { admit(ctx) })
 							},
 							func(ctx context.Context) error {
-								if board == nil {
-									look = 0
-								}
 								return every(ctx, look, func() { lookOnce(ctx, driver.Monitor{Catalog: s.catalog, Exports: exports, Board: shown}) })
 							},
 						)

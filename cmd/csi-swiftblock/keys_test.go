@@ -137,6 +137,7 @@ func TestKeysOfClasses(t *testing.T) {
 	a.refused("--encryption-key", "keys", "rewrap", name[:6])
 	a.refused("--encryption-key", "keys", "rewrap", name[:6], name, "--encryption-key", present)
 	a.refused("not known here", "keys", "rewrap", name, strings.Repeat("0", 32))
+	a.refused("both the former and the present", "keys", "rewrap", name[:6], name)
 	a.refused("wraps the keys of 2 volumes", "keys", "forget", name[:6])
 
 	var done rewrapView

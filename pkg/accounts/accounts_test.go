@@ -110,3 +110,31 @@ func TestRefusedSecretsReplaceNone(t *testing.T) {
 		t.Errorf("after a restart the account is lost: %v", err)
 	}
 }
+
+// What is removed is gone, and what is not there need not be; no other file is touched.
+func TestRemoved(t *testing.T) {
+	const name = "0123456789abcdef0123456789abcdef"
+	dir := t.TempDir()
+	vault := accounts.Directory(filepath.Join(dir, "accounts"))
+	if err := vault.Save(name, map[string]string{"ST_USER": "u"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := vault.Remove(name); err != nil {
+			t.Error(err)
+		}
+		if _, err := vault.Load(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Load: %v", err)
+		}
+	}
+	beside := filepath.Join(dir, "beside")
+	if err := os.WriteFile(beside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := vault.Remove("../beside"); err == nil {
+		t.Error("a path was taken for a name")
+	}
+	if _, err := os.Stat(beside); err != nil {
+		t.Error(err)
+	}
+}

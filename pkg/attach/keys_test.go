@@ -79,6 +79,21 @@ func TestKeysOfAnEncryptedVolume(t *testing.T) {
 	n.expect(7) // from Swift
 }
 
+// A journal that was set aside opens with the keys of its volume, which stay for that.
+func TestKeysOfALostJournalStay(t *testing.T) {
+	n := newNode(t)
+	n.controller.keys = keys.New(keys.Set{})
+	n.attach()
+	n.write(3)
+	n.controller.lose()
+	if err := n.detach(); err != nil {
+		t.Fatal(err)
+	}
+	if set, err := KeysOf(filepath.Join(n.dir, "run"), string(n.id)); err != nil || set.Own != n.controller.keys.Own {
+		t.Errorf("beside %v: key %d, %v", n.left(), set.Own, err)
+	}
+}
+
 // A controller that does not send keys, or sends some for a volume without encryption,
 // is not believed.
 func TestKeysAndClassMustFit(t *testing.T) {

@@ -258,11 +258,14 @@ func (c *Catalog) missing(ctx context.Context, id ident.Volume, err error) error
 	if !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	switch _, _, absent := c.volumes.Get(ctx, string(id)); {
-	case absent == nil:
+	if _, malformed := ident.ParseVolume(string(id)); malformed != nil {
+		return err
+	}
+	switch _, _, again := c.volumes.Get(ctx, string(id)); {
+	case again == nil:
 		return err // it is deleted
-	case !errors.Is(absent, authority.ErrNotFound):
-		return err // no id
+	case !errors.Is(again, authority.ErrNotFound):
+		return again // which says nothing of the volume
 	}
 	if unknown := c.unknown(ctx, id); unknown != nil {
 		return unknown

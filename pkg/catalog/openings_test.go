@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
@@ -349,7 +350,39 @@ func TestRolledBackAuthorityEndsNoEpoch(t *testing.T) {
 	w.check(err)
 	w.detach(e)
 	w.check(w.DeleteVolume(w.ctx, v.ID))
+	late := catalog.Confirmation{Volume: v.ID, Node: "n1", Endpoint: "n1", Journal: e.journal, Epoch: e.opening.Epoch}
+	_, err = w.Confirm(w.ctx, late)
+	w.want(err, catalog.ErrNotFound) // though Swift has it still
 	w.sweep()
-	_, err = w.Confirm(w.ctx, catalog.Confirmation{Volume: v.ID, Node: "n1", Endpoint: "n1", Journal: e.journal, Epoch: e.opening.Epoch})
+	_, err = w.Confirm(w.ctx, late)
 	w.want(err, catalog.ErrNotFound) // it was deleted
+}
+
+// mute is an authority that answers so many times.
+type mute struct{ answers int }
+
+func (m *mute) Step(do func() error) error { return do() }
+
+func (m *mute) Look(do func() error) error {
+	if m.answers--; m.answers < 0 {
+		return errSilent
+	}
+	return do()
+}
+
+var errSilent = errors.New("no answer")
+
+// An authority that falls silent has not said that a volume is deleted: a node that was told
+// so would let go of what only its journal holds.
+func TestSilenceIsNoDeletion(t *testing.T) {
+	w := newWorld(t)
+	v := w.volume("pvc")
+	e := w.attach(v.ID, "n1")
+	w.check(e.write(w.ctx, 0, "a"))
+	w.loseAuthority()
+	for answers := range 2 {
+		_, err := w.guarded(&mute{answers}).Confirm(w.ctx, catalog.Confirmation{Volume: v.ID, Node: "n1", Endpoint: "n1", Journal: e.journal, Epoch: e.opening.Epoch})
+		w.want(err, errSilent)
+		w.want(w.guarded(&mute{answers}).Closed(w.ctx, e.report()), errSilent)
+	}
 }

@@ -175,6 +175,7 @@ var pairsOfUse = map[string]pair{
 	"Modify/Modify":     {nil, modify("5s"), modify("6s"), nil},
 	"Rewrap/Rewrap":     {prepareEncrypted, rewrap, rewrap, rewrapped},
 	"Rewrap/RewrapBack": {prepareEncrypted, rewrap, rewrapBack, presentOnly},
+	"Rewrap/HalfBack":   {prepareEncrypted, rewrap, rewrapHalfBack, presentOnly},
 	"Rewrap/Open":       {prepareEncrypted, rewrap, open, rewrapped},
 	"Open/RewrapHalf":   {prepareEncrypted, open, rewrapHalf, nil},
 	"Rewrap/Recover": {prepareEncrypted, rewrap, func(c *catalog.Catalog, w *world, f *fixture) error {

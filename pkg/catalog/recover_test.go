@@ -209,6 +209,31 @@ func TestOldAuthority(t *testing.T) {
 	w.empty()
 }
 
+// TestOldAuthorityErasesNoParent: what was made from a volume since an old copy was taken is in
+// Swift only, and no epoch of the volume tells of it.
+func TestOldAuthorityErasesNoParent(t *testing.T) {
+	for name, derive := range map[string]func(w *world, source authority.Volume) *authority.Root{
+		"clone":    func(w *world, source authority.Volume) *authority.Root { return w.clone(from("clone", source.ID)).Head },
+		"snapshot": func(w *world, source authority.Volume) *authority.Root { return w.snapshot("snap", source.ID).Root },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			source := w.volume("source")
+			e := w.attach(source.ID, "n1")
+			w.check(e.write(w.ctx, 0, "a"))
+			w.detach(e)
+			copied := w.authority.(*authoritytest.Memory).Copy()
+			made := derive(w, source)
+			w.replaceAuthority(copied)
+			w.check(w.DeleteVolume(w.ctx, source.ID))
+			w.later()
+			_, err := w.Sweep(w.ctx)
+			w.want(err, catalog.ErrRolledBack)
+			w.holds(made, map[uint64]string{0: "a"})
+		})
+	}
+}
+
 // TestOldAuthorityOfRecoveredVolumes: the authority that was thought lost is still
 // at work after the volumes were recovered into another one.
 func TestOldAuthorityOfRecoveredVolumes(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/keys"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // Unwrap opens the keys of a volume, as [keys.Vault] does.
@@ -17,7 +18,7 @@ type Unwrap func(volume string, w *keys.Wrapped) (keys.Set, error)
 // Rewrap wraps the keys of a volume by another key of a class, so that nothing of the
 // volume needs the one that wraps them now. The keys stay, with all that is encrypted by
 // them, so that nobody who uses the volume notices. Nothing is done for a volume that
-// is not encrypted, or has been erased.
+// is not encrypted, or is being erased.
 //
 //	announce the wrapping in the record ──▶ put volume.<n+1> ──▶ adopt it in the record
 //
@@ -25,7 +26,8 @@ type Unwrap func(volume string, w *keys.Wrapped) (keys.Set, error)
 // a wrapping in Swift that the record agrees with at any time. A call that was interrupted
 // is continued by the next, whatever key that one is for.
 //
-// Errors Is ErrBusy while the volume is being made, and what unwrap answers.
+// Errors Is ErrBusy while the volume is being made, ErrNotFound when nothing is left of it, and
+// what unwrap answers.
 func (c *Catalog) Rewrap(ctx context.Context, id ident.Volume, unwrap Unwrap, to keys.Class) error {
 	return failed(c.rewrap(ctx, id, unwrap, to), "rewrap the keys of", "volume", id)
 }
@@ -43,12 +45,12 @@ func (c *Catalog) rewrap(ctx context.Context, id ident.Volume, unwrap Unwrap, to
 		case v.Keys == nil || v.Keys.By == to.Name():
 			return nil
 		default:
-			present, err := c.checkOwner(ctx, v)
-			if err != nil || !present {
-				return err
+			var present bool
+			if present, err = c.checkOwner(ctx, v); err == nil && !present {
+				return nil
 			}
-			if err := c.announceWrapping(ctx, v, unwrap, to); err != nil {
-				return err
+			if err == nil {
+				err = c.announceWrapping(ctx, v, unwrap, to)
 			}
 		}
 		if err != nil {
@@ -73,20 +75,11 @@ func (c *Catalog) announceWrapping(ctx context.Context, v authority.Volume, unwr
 	return err
 }
 
-// adoptWrapping puts the descriptor of the wrapping that a record announces. An earlier
-// attempt may have put it when the volume had another size.
+// adoptWrapping puts the descriptor of the wrapping that a record announces, and adopts it.
 func (c *Catalog) adoptWrapping(ctx context.Context, v authority.Volume) error {
 	next := v
 	next.Keys, next.Descriptor, next.Rewrapping = v.Rewrapping, v.Descriptor+1, nil
-	if err := c.describe(ctx, next); errors.Is(err, ErrForeign) {
-		d, err := c.described(ctx, v.ID, next.Descriptor)
-		if err == nil && !d.rewraps(v) {
-			_, err = c.checkOwner(ctx, v) // says what that is
-		}
-		if err != nil {
-			return err
-		}
-	} else if err != nil {
+	if err := c.describeWrapping(ctx, v, next); err != nil {
 		return err
 	}
 	_, err := change(ctx, c.volumes, string(v.ID), func(now *authority.Volume) error {
@@ -97,6 +90,26 @@ func (c *Catalog) adoptWrapping(ctx context.Context, v authority.Volume) error {
 		return nil
 	})
 	return err
+}
+
+// describeWrapping puts the descriptor of v as it is to be next. An earlier attempt may have
+// put it when the volume had another size.
+func (c *Catalog) describeWrapping(ctx context.Context, v, next authority.Volume) error {
+	err := c.describe(ctx, next)
+	if !errors.Is(err, ErrForeign) {
+		return err
+	}
+	d, err := c.described(ctx, v.ID, next.Descriptor)
+	switch {
+	case errors.Is(err, swift.ErrNotFound):
+		return ErrBusy // it is being erased
+	case err != nil || d.rewraps(v):
+		return err
+	}
+	if _, err := c.checkOwner(ctx, v); err != nil {
+		return err // says whose that one is
+	}
+	return ErrBusy // it is being erased, and the descriptor before that one has gone
 }
 
 // rewraps reports whether a descriptor is the one that a record announces.

@@ -55,6 +55,17 @@ func rewrapHalf(_ *catalog.Catalog, w *world, f *fixture) error {
 	return nil
 }
 
+// rewrapHalfBack is rewrapBack by a controller that dies on the way back, when it has put the
+// descriptor.
+func rewrapHalfBack(c *catalog.Catalog, w *world, f *fixture) error {
+	if err := rewrap(c, w, f); err != nil {
+		return err
+	}
+	dying, _ := w.dying(1, true)
+	w.want(dying.Rewrap(w.ctx, f.encrypted, keys.Ring{present}.Unwrap, former), authoritytest.ErrCrashed)
+	return nil
+}
+
 // open gives the volume an epoch, and the node that has it closes it.
 func open(c *catalog.Catalog, w *world, f *fixture) error {
 	if _, err := c.Publish(w.ctx, f.encrypted, "n1", catalog.Write); err != nil {
@@ -106,6 +117,9 @@ func TestRewrapped(t *testing.T) {
 	w.want(w.Rewrap(w.ctx, v.ID, keys.Ring{present}.Unwrap, present), keys.ErrNoKey)
 	w.want(w.Rewrap(w.ctx, ident.NewVolume(), unwrap, present), catalog.ErrNotFound)
 	w.check(w.Rewrap(w.ctx, w.volume("plain").ID, unwrap, present))
+	filling, err := w.BeginImport(w.ctx, catalog.VolumeSpec{Name: "image", Required: mib, Keys: keys.Ring{former}})
+	w.check(err)
+	w.want(w.Rewrap(w.ctx, filling.Volume, unwrap, present), catalog.ErrBusy)
 	for range 2 { // the second time nothing is opened
 		w.check(w.Rewrap(w.ctx, v.ID, unwrap, present))
 		unwrap = func(string, *keys.Wrapped) (keys.Set, error) { return keys.Set{}, keys.ErrNoKey }
@@ -115,7 +129,7 @@ func TestRewrapped(t *testing.T) {
 
 	restore := from("restored", s.ID)
 	restore.Keys = keys.Ring{former}
-	_, err := w.CreateVolume(w.ctx, restore)
+	_, err = w.CreateVolume(w.ctx, restore)
 	w.want(err, catalog.ErrInvalid)
 	restore.Keys = keys.Ring{present}
 	child := w.unwrapped(w.clone(restore), present)
@@ -137,6 +151,25 @@ func TestRewrapped(t *testing.T) {
 	}
 	w.replaceAuthority(copied)
 	w.want(w.Rewrap(w.ctx, v.ID, keys.Ring{former}.Unwrap, present), catalog.ErrRolledBack)
+}
+
+// TestRewrapBesideAnotherDescriptor: a descriptor that another authority has put where a
+// wrapping is announced is not adopted, not even when the one before it has been erased.
+func TestRewrapBesideAnotherDescriptor(t *testing.T) {
+	w, f := newWorld(t), &fixture{}
+	prepareEncrypted(w, f)
+	dying, _ := w.dying(0, true)
+	w.want(rewrap(dying, w, f), authoritytest.ErrCrashed)
+	first, err := w.store.Get(w.ctx, f.child.Container, chunks.DescriptorName(1), swift.GetOptions{})
+	w.check(err)
+	_, err = w.store.Put(w.ctx, f.child.Container, chunks.DescriptorName(2), first.Body, swift.PutOptions{})
+	w.check(err)
+	w.want(rewrap(w.Catalog, w, f), catalog.ErrRolledBack)
+	w.check(w.store.Delete(w.ctx, f.child.Container, chunks.DescriptorName(1)))
+	w.want(rewrap(w.Catalog, w, f), catalog.ErrBusy)
+	if v := w.record(f.encrypted); v.Descriptor != 1 || v.Rewrapping == nil || v.Keys.By != former.Name() {
+		t.Errorf("adopted: %+v", v)
+	}
 }
 
 // TestRewrapGoesOn: a rewrapping that died after it had put the descriptor is continued, and

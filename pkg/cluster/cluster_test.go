@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	typed "k8s.io/client-go/kubernetes/typed/core/v1"
 	storage "k8s.io/client-go/kubernetes/typed/storage/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/cluster"
 	"github.com/swiftblock/csi-swiftblock/test/kube/apiserver"
@@ -136,6 +139,43 @@ func TestVault(t *testing.T) {
 		if got, err := vault.Load(name); err != nil || !maps.Equal(got, want) {
 			t.Errorf("Load = %v, %v; want %v", got, err, want)
 		}
+	}
+	for range 2 { // the second time there is nothing
+		if err := vault.Remove(name); err != nil {
+			t.Errorf("Remove: %v", err)
+		}
+		if _, err := vault.Load(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Load of what was removed: %v, want ErrNotExist", err)
+		}
+	}
+}
+
+// A 404 that the API server did not mean so, of a proxy before it for instance, is no word on
+// what is there: a node would be given up, and its volumes taken from it.
+func TestAnyAnswerIsNoAbsence(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	config := &rest.Config{Host: server.URL}
+	nodes, err := cluster.NewNodes(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := nodes.GivenUp(t.Context(), "worker-1"); gone || err == nil {
+		t.Errorf("given up: %v, %v", gone, err)
+	}
+	if _, err := nodes.Known(t.Context(), "worker-1"); err == nil {
+		t.Error("whether the node is known was answered")
+	}
+	vault, err := cluster.NewVault(config, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "0123456789abcdef0123456789abcdef"
+	if _, err := vault.Load(name); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load: %v", err)
+	}
+	if err := vault.Remove(name); err == nil {
+		t.Error("Remove succeeded")
 	}
 }
 

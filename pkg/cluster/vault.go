@@ -36,7 +36,7 @@ func (v Vault) Load(name string) (map[string]string, error) {
 		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("secrets of account %s: %w", name, err)
+		return nil, fmt.Errorf("what is kept as %s%s: %w", vaultPrefix, name, err)
 	}
 	secrets := make(map[string]string, len(secret.Data))
 	for key, value := range secret.Data {
@@ -58,7 +58,7 @@ func (v Vault) Save(name string, secrets map[string]string) error {
 		_, err = v.client.Create(context.Background(), secret, metav1.CreateOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("secrets of account %s: %w", name, err)
+		return fmt.Errorf("what is kept as %s%s: %w", vaultPrefix, name, err)
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (v Vault) Save(name string, secrets map[string]string) error {
 func (v Vault) Remove(name string) error {
 	err := v.client.Delete(context.Background(), vaultPrefix+name, metav1.DeleteOptions{})
 	if err != nil && !absent(err) {
-		return fmt.Errorf("secrets of account %s: %w", name, err)
+		return fmt.Errorf("what is kept as %s%s: %w", vaultPrefix, name, err)
 	}
 	return nil
 }

@@ -101,6 +101,10 @@ func (c *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 		return nil, fmt.Errorf("the Swift account that the class's secret names: %w", err)
 	}
 	v, err := c.config.Catalog.CreateVolume(ctx, spec)
+	if err == nil {
+		// Once more: until there was a record that needs it, the key could be forgotten.
+		err = c.config.Keys.Add(spec.Keys)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ var (
 	errExclusive    = errors.New("the volume's access mode allows one pod, and it has one")
 	errNoSuchNode   = errors.New("no such node")
 	errPending      = errors.New("another call on it is under way; try again")
+	errFormatting   = errors.New("the volume's file system is still being made; try again")
 )
 
 // fieldError is a request field that cannot be accepted.
@@ -65,6 +66,7 @@ var table = []struct {
 	{catalog.ErrBusy, codes.Aborted},
 	{authority.ErrConflict, codes.Aborted},
 	{errPending, codes.Aborted},
+	{errFormatting, codes.Aborted},
 	{authority.ErrPlace, codes.Aborted},
 
 	{catalog.ErrInUse, codes.FailedPrecondition},

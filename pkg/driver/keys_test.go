@@ -8,8 +8,10 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/accounts"
+	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/keys"
+	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // Keys of two classes, as their Secrets have them.
@@ -137,4 +139,36 @@ func TestLostKeyOfAClass(t *testing.T) {
 	_, err = r.controller.ControllerPublishVolume(t.Context(), publish)
 	r.must("publish with the Secret", err)
 	r.must("stage with the Secret", r.stage(id, mounted("")))
+}
+
+// forgetful is a vault from which somebody takes a key as soon as it is there.
+type forgetful struct {
+	keys.Vault
+	added int
+}
+
+func (f *forgetful) Add(r keys.Ring) error {
+	err := f.Vault.Add(r)
+	if f.added++; f.added == 1 && err == nil {
+		err = f.Remove(r[0].Name())
+	}
+	return err
+}
+
+// A key that is forgotten while a volume is made with it is known when the volume is there.
+func TestKeyForgottenMeanwhile(t *testing.T) {
+	r := newRig(t)
+	vault := &forgetful{Vault: keys.Vault{Store: accounts.Directory(r.path("accounts"))}}
+	controller := csi.NewControllerClient(r.serve("forgetful", driver.NewController(driver.ControllerConfig{
+		Catalog: r.catalog, Cluster: r.cluster, Account: r.account, Keys: vault, Exports: r.exports,
+		Accounts: accounts.New(r.store, vault.Store, swift.Options{}),
+	}).Register))
+	created, err := controller.CreateVolume(t.Context(), encryptedRequest("one", oneKey))
+	r.must("create", err)
+	id := created.GetVolume().GetVolumeId()
+	v, err := r.catalog.GetVolume(t.Context(), ident.Volume(id))
+	r.must("get", err)
+	if _, err := vault.Unwrap(id, v.Keys); err != nil {
+		t.Errorf("the keys of the volume: %v", err)
+	}
 }

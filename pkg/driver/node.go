@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
@@ -67,17 +66,17 @@ type NodeConfig struct {
 	Usage       Usage
 }
 
-// Node is the CSI node service. It keeps nothing in memory: what is done is read
+// Node is the CSI node service. It keeps nothing in memory that was done: that is read
 // from the export process, the kernel's sessions and the mount table, so that a
 // new process goes on where a killed one stopped (P8).
 type Node struct {
 	csi.UnimplementedNodeServer
 	config  NodeConfig
-	formats singleflight.Group // by volume; see formatted
+	formats *locks // volumes whose file systems are being made; see formatted
 }
 
 // NewNode returns the node service.
-func NewNode(config NodeConfig) *Node { return &Node{config: config} }
+func NewNode(config NodeConfig) *Node { return &Node{config: config, formats: newLocks()} }
 
 // Register adds the service to a server.
 func (n *Node) Register(s grpc.ServiceRegistrar) { csi.RegisterNodeServer(s, n) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,10 +131,11 @@ func TestFailedStageLeavesNoSession(t *testing.T) {
 // slowMkfs is file systems that are made as long as a test wants.
 type slowMkfs struct {
 	*drivertest.Host
-	made chan struct{}
+	begun, made chan struct{}
 }
 
 func (s slowMkfs) Make(ctx context.Context, device string, t host.FSType) error {
+	s.begun <- struct{}{}
 	select {
 	case <-s.made:
 		return s.Host.Make(ctx, device, t)
@@ -142,35 +144,54 @@ func (s slowMkfs) Make(ctx context.Context, device string, t host.FSType) error 
 	}
 }
 
-// A mkfs that takes longer than its caller waits comes to its end, and to its mark.
+// A mkfs that takes longer than its caller waits comes to its end, and to its mark. Until
+// then the session stays: what is still to be done to the device's path must not meet
+// another volume there.
 func TestFormatOutlivesItsCaller(t *testing.T) {
 	r := newRig(t)
-	made := make(chan struct{})
+	slow := slowMkfs{r.machine, make(chan struct{}), make(chan struct{})}
 	node := csi.NewNodeClient(r.serve("slow", driver.NewNode(driver.NodeConfig{
-		ID: nodeName, Exports: r.exports, Initiator: r.machine, Filesystems: slowMkfs{r.machine, made}, Mounts: r.machine, Usage: r.machine,
+		ID: nodeName, Exports: r.exports, Initiator: r.machine, Filesystems: slow, Mounts: r.machine, Usage: r.machine,
 	}).Register))
 	id := r.published("pvc")
-	stage := func(patience time.Duration) error {
-		for {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			_, err := node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: r.path("staging"), VolumeCapability: mounted("")})
-			cancel()
-			if status.Code(err) != codes.Aborted { // the call before has not yet noticed that its caller has gone
-				return err
-			}
-		}
+	stage := func(ctx context.Context) error {
+		_, err := node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: r.path("staging"), VolumeCapability: mounted("")})
+		return err
 	}
-	for range 2 {
-		if err := stage(100 * time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
-			t.Fatalf("stage: %v", err)
-		}
+	caller, giveUp := context.WithCancel(t.Context())
+	go func() { <-slow.begun; giveUp() }()
+	if err := stage(caller); status.Code(err) != codes.Canceled {
+		t.Fatalf("stage: %v", err)
 	}
-	close(made)
-	if err := stage(time.Minute); err != nil {
-		t.Fatal(err)
+	const reason = "file system is still being made"
+	err := stage(t.Context())
+	for ; status.Code(err) == codes.Aborted && !strings.Contains(err.Error(), reason); err = stage(t.Context()) {
+		time.Sleep(time.Millisecond) // the call that was given up is not over yet
 	}
-	if calls := r.machine.Calls(); slices.Contains(calls, "wipe") {
+	expect(t, "stage again", err, codes.Aborted, reason)
+	_, err = node.NodeUnstageVolume(t.Context(), &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: r.path("staging")})
+	expect(t, "unstage", err, codes.Aborted, reason)
+	close(slow.made)
+	for err = stage(t.Context()); status.Code(err) == codes.Aborted; err = stage(t.Context()) {
+		time.Sleep(time.Millisecond)
+	}
+	r.must("stage", err)
+	if calls := r.machine.Calls(); slices.Contains(calls, "wipe") || slices.Contains(calls, "logout") {
 		t.Errorf("it was undone: %v", calls)
+	}
+}
+
+// A file system that a pod still has mounted is not checked: fsck would repair under its feet.
+func TestNoCheckOfAFilesystemInUse(t *testing.T) {
+	r := newRig(t)
+	id := r.published("pvc")
+	r.must("stage", r.stage(id, mounted("")))
+	r.must("mount", r.mount(id, "pod", mounted(""), false))
+	r.must("take the staging path away", r.machine.Unmount(t.Context(), r.path("staging-"+id)))
+	r.machine.Calls()
+	r.must("stage again", r.stage(id, mounted("")))
+	if calls := r.machine.Calls(); slices.Contains(calls, "fsck") || r.machine.Mounted() != 2 {
+		t.Errorf("%d mounts, and done was %v", r.machine.Mounted(), calls)
 	}
 }
 

@@ -33,6 +33,9 @@ func (n *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err != nil {
 		return nil, invalid("secrets", "%v", err)
 	}
+	if err := n.settled(s.volume); err != nil { // else the mark that Attach answers may be old when it is used
+		return nil, err
+	}
 	export, err := n.config.Exports.Attach(ctx, &wire.AttachRequest{
 		Volume: string(s.volume), Reader: s.use.readOnly, Secrets: secrets, ClassKeys: ring.Names(), // and not the keys
 	})
@@ -122,18 +125,35 @@ func staging(r *csi.NodeStageVolumeRequest) (s staged, err error) {
 }
 
 // formatted formats a volume and marks it, also when the caller has gone: a mkfs that takes
-// longer than kubelet waits for an answer would be undone and started again for ever. A
-// call that comes meanwhile waits for it.
+// longer than kubelet waits for an answer would be undone and started again for ever.
 func (n *Node) formatted(ctx context.Context, s staged, device string, mark wire.Formatted) error {
-	done := n.formats.DoChan(string(s.volume), func() (any, error) {
-		return nil, n.format(context.WithoutCancel(ctx), s, device, mark)
-	})
+	if !n.formats.take(string(s.volume)) {
+		return errFormatting
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := n.format(context.WithoutCancel(ctx), s, device, mark)
+		n.formats.release(string(s.volume)) // before the answer: the next call may follow at once
+		done <- err
+	}()
 	select {
-	case r := <-done:
-		return r.Err
+	case err := <-done:
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("the file system is being made: %w", ctx.Err())
 	}
+}
+
+// settled refuses a call while the file system of its volume is being made for an earlier
+// one. Were the session logged out meanwhile, the path of the device could be another
+// volume's when the next tool gets it. Calls on a volume come one at a time ([locks]), so
+// none begins after this.
+func (n *Node) settled(v ident.Volume) error {
+	if !n.formats.take(string(v)) {
+		return errFormatting
+	}
+	n.formats.release(string(v))
+	return nil
 }
 
 // format makes the file system of a volume that never had one. What decides is
@@ -217,6 +237,9 @@ func (n *Node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRe
 		return nil, err
 	}
 	v, err := volumeID("volume_id", r.GetVolumeId())
+	if err == nil {
+		err = n.settled(v)
+	}
 	if err != nil {
 		return nil, err
 	}

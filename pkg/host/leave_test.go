@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,5 +71,39 @@ func TestGiveUpInVain(t *testing.T) {
 	}
 	if tries := m.ran("--logout"); len(tries) < 2 {
 		t.Errorf("tried %q", tries)
+	}
+}
+
+// What was mounted last is unmounted first. Who uses the device is asked to end, and is only
+// made to when the grace is over.
+func TestLeaveAsksFirst(t *testing.T) {
+	for _, c := range []struct {
+		since time.Duration
+		want  syscall.Signal
+	}{{0, syscall.SIGTERM}, {time.Hour, syscall.SIGKILL}} {
+		m := newMachine(t)
+		m.addSession(testSession(1).IQN) // sdb, 8:16
+		m.write(m.path("mountinfo"), "40 1 8:16 / /staging rw - ext4 /dev/sdb rw\n41 1 8:16 / /pod rw - ext4 /dev/sdb rw\n")
+		m.fail["umount"] = 32
+		pod := exec.Command("sleep", "60")
+		if err := pod.Start(); err != nil {
+			t.Fatal(err)
+		}
+		m.process(pod.Process.Pid, "mnt:[2]", "0::/kubepods.slice", "", m.path("dev/sdb"))
+		m.write(m.path("proc/self/ns/none"), "")
+		l := &Leave{
+			Initiator: m.initiator(), Mounts: Mounts{Run: m, MountInfo: m.path("mountinfo")}, Processes: Processes{Proc: m.path("proc")},
+			Targets: targets, Grace: time.Minute, Log: slog.New(slog.DiscardHandler),
+		}
+		if err := l.try(t.Context(), testVolume, time.Now().Add(-c.since)); !errors.Is(err, ErrInUse) {
+			t.Errorf("%v, want ErrInUse", err)
+		}
+		if got := m.ran("umount"); !slices.Equal(got, []string{"umount /pod", "umount /staging"}) {
+			t.Errorf("done: %q", got)
+		}
+		pod.Wait() // its error is the signal
+		if got := pod.ProcessState.Sys().(syscall.WaitStatus).Signal(); got != c.want {
+			t.Errorf("after %v: %v, want %v", c.since, got, c.want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -329,6 +330,34 @@ func TestReadOnlyBindIsNeverHalfDone(t *testing.T) {
 		if found.Point == target && !found.ReadOnly {
 			t.Errorf("found %+v", found)
 		}
+	}
+}
+
+// half is a mount that ends after its first step, with a mount table in a file.
+type half struct{ table string }
+
+func (h half) Run(_ context.Context, tool string, args ...string) ([]byte, error) {
+	if tool == "umount" {
+		return nil, os.WriteFile(h.table, nil, 0o600)
+	}
+	line := fmt.Sprintf("40 1 8:16 / %s rw - ext4 /dev/sdb rw\n", args[len(args)-1])
+	return nil, errors.Join(os.WriteFile(h.table, []byte(line), 0o600), errors.New("mount failed: it is not read-only"))
+}
+
+// A read-only bind mount of which one step failed is taken away again.
+func TestFailedReadOnlyBindIsTakenAway(t *testing.T) {
+	dir := t.TempDir()
+	m := Mounts{MountInfo: filepath.Join(dir, "mountinfo")}
+	m.Run = half{m.MountInfo}
+	if err := os.WriteFile(m.MountInfo, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(dir, "pod")
+	if err := m.BindDirectory(t.Context(), dir, target, true); err == nil {
+		t.Error("a mount that failed succeeded")
+	}
+	if mounted, err := m.Mounted(target); err != nil || mounted {
+		t.Errorf("mounted %v, %v", mounted, err)
 	}
 }
 

@@ -143,6 +143,20 @@ func TestVault(t *testing.T) {
 	if got, err := v.Unwrap(volume, w); err != nil || !reflect.DeepEqual(got, set) {
 		t.Errorf("%v, %v", got, err)
 	}
+	other := class(t, second)
+	kept, err := v.Store.Load(c.Name())
+	if err != nil || v.Store.Save(other.Name(), kept) != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Class(other.Name()); !errors.Is(err, keys.ErrWrongKey) {
+		t.Errorf("a key under the name of another: %v", err)
+	}
+	if err := v.Remove(c.Name()); err != nil {
+		t.Error(err)
+	}
+	if _, err := v.Unwrap(volume, w); !errors.Is(err, keys.ErrNoKey) {
+		t.Errorf("after the key was forgotten: %v", err)
+	}
 	if none, err := v.Unwrap(volume, nil); err != nil || !none.IsZero() {
 		t.Errorf("of a volume without keys: %v, %v", none, err)
 	}

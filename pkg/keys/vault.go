@@ -30,7 +30,7 @@ func (v Vault) Add(r Ring) error {
 	return nil
 }
 
-// Class returns the key of a name. ErrNoKey: it is not kept here.
+// Class returns the key of a name. ErrNoKey: it is not kept here; ErrWrongKey: another is.
 func (v Vault) Class(name string) (Class, error) {
 	fields, err := v.Store.Load(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -40,6 +40,9 @@ func (v Vault) Class(name string) (Class, error) {
 		return Class{}, err
 	}
 	c, err := ParseClass(fields[Field])
+	if err == nil && c.Name() != name {
+		err = ErrWrongKey // what it wraps would name a key that is not kept
+	}
 	if err != nil {
 		return Class{}, fmt.Errorf("the key %.32s of a class: %w", name, err)
 	}
