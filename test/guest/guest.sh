@@ -7,8 +7,9 @@
 #   guest.sh net up|down NETNS [GUESTS] a network namespace for run -n: the host side has the
 #                                       address 10.77.0.1, guest I (0, 1…) 10.77.0.(2+I);
 #                                       they reach each other
-#   guest.sh look                       what the kernels of the guests that run say of themselves,
-#                                       also where nothing else in them answers
+#   guest.sh look [NETNS]               what the kernels of the guests that run, or of those in
+#                                       NETNS, say of themselves, also where nothing else in them
+#                                       answers. It is in their kernel logs, too: with call traces
 #   guest.sh clean                      remove every guest made
 #
 #   -s DIR     the directory that is /share in the guest, and the command's working
@@ -92,6 +93,7 @@ run() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
 	cp "$here/init" "$run/init"
+	echo "$netns" >"$run/netns"
 	printf '%q ' "$@" >"$run/command"
 	truncate -s "$disk" "$run/disk"
 	mkfs.ext4 -q -F -E nodiscard "$run/disk"
@@ -164,6 +166,7 @@ look() {
 	need_packages python3
 	for run in "$guests"/run.*; do
 		[ -S "$run/uml/mconsole" ] || continue
+		[ -z "${1:-}" ] || grep -qxsF -- "$1" "$run/netns" || continue
 		load=$(ask proc loadavg | tr -s '\n ' ' ')
 		memory=$(ask proc meminfo | awk '/^ *(MemFree|MemAvailable|Dirty|Writeback):/ { printf "%s %d MiB ", $1, $2 / 1024 }')
 		told=$(stat -c %s "$run/console")
@@ -181,7 +184,7 @@ ask() { "$here/mconsole" "$run/uml/mconsole" "$@" 2>&1 || true; } # of look
 
 case ${1:-} in
 build) build ;;
-look) look ;;
+look) look "${@:2}" ;;
 run)
 	shift
 	run "$@"

@@ -68,7 +68,7 @@ diagnose() {
 			echo "--- $pod $container" && k -n "$namespace" logs "$pod" -c "$container" --tail=6
 		done
 	done
-	test/guest/guest.sh look 2>"$state/log/look"
+	test/guest/guest.sh look "${KUBE_NETNS:-sbkube}" 2>"$state/log/look"
 	for node in node1 node2; do
 		kube timeout 20 ssh -i "$state/ssh.key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
 			"root@$(k get node $node -o jsonpath='{.status.addresses[0].address}')" \
