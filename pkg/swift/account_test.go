@@ -1,6 +1,7 @@
 package swift_test
 
 import (
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -38,10 +39,10 @@ func TestAccount(t *testing.T) {
 		{"3000", "a lot", 0, false},
 		{"3000", "-1", 0, false},
 	} {
-		r.next(1, http.MethodHead, func(w http.ResponseWriter, _ *http.Request) {
+		r.next(1, http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Account-Bytes-Used", c.used)
 			w.Header().Set("X-Account-Meta-Quota-Bytes", c.quota)
-			w.WriteHeader(http.StatusNoContent)
+			io.WriteString(w, "[]")
 		})
 		a, err := r.Account(t.Context())
 		if free, limited := a.Free(); err != nil || free != c.free || limited != c.limited {
