@@ -58,7 +58,8 @@ const (
 
 // startDisk gives the machine's journals a disk of their own; format makes its file
 // system first. That flushes the disk when it is asked to, not every five seconds by itself:
-// else what nobody flushed may be there on a busy host.
+// else what nobody flushed may be there on a busy host. A kernel that has just loaded nbd
+// may not have the device yet.
 func (m *machine) startDisk(server string, format bool) {
 	m.t.Helper()
 	mkfs := "true"
@@ -67,7 +68,7 @@ func (m *machine) startDisk(server string, format bool) {
 	}
 	m.run(`modprobe nbd nbds_max=1
 		%[2]s%[1]s.img
-		nbd-client -unix /run/disk.sock /dev/nbd0 >/dev/null
+		for try in 1 2 3 4 5; do nbd-client -unix /run/disk.sock /dev/nbd0 >/dev/null && break; sleep 1; done
 		mkdir -p %[1]s; %[3]s; mount -o commit=600 /dev/nbd0 %[1]s`, m.path("journals"), server, mkfs)
 }
 
