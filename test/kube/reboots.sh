@@ -173,7 +173,7 @@ driver_leaves() {
 
 driver_returns() {
 	k -n "$namespace" patch daemonset csi-swiftblock-node --type json \
-		-p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]' >/dev/null
+		-p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector/kubernetes.io~1hostname"}]' >/dev/null
 	until_true 600 "the DaemonSet's pods ready" daemonset_is_ready
 }
 
