@@ -75,6 +75,14 @@ func classKey(arg string, all map[string]*wrapping) (string, error) {
 	return found[0], nil
 }
 
+// classKey completes the name of a key, and returns the wrappings of all.
+func (s *session) classKey(ctx context.Context, arg string) (name string, all map[string]*wrapping, err error) {
+	if all, err = s.wrappings(ctx); err == nil {
+		name, err = classKey(arg, all)
+	}
+	return name, all, err
+}
+
 // classKeyView is what a listing says of a key.
 type classKeyView struct {
 	Key     string    `json:"key"` // its name, which tells nothing of it
@@ -156,11 +164,7 @@ by the former key: where it is known to others, copy the data to new volumes.`,
 			if err != nil {
 				return err
 			}
-			all, err := s.wrappings(c.Context())
-			if err != nil {
-				return err
-			}
-			former, err := classKey(args[0], all)
+			former, all, err := s.classKey(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -245,11 +249,7 @@ what a request brings along.`,
 			if err != nil {
 				return err
 			}
-			all, err := s.wrappings(c.Context())
-			if err != nil {
-				return err
-			}
-			name, err := classKey(args[0], all)
+			name, all, err := s.classKey(c.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -315,7 +315,7 @@ func TestReadOnlyBindIsNeverHalfDone(t *testing.T) {
 		t.Fatalf("bind: %v", err)
 	}
 	if err := <-tools.ended; err != nil {
-		t.Skipf("no mounts here: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := (Mounts{Run: Exec{}}).Remove(context.Background(), target); err != nil {
