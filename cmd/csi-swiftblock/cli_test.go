@@ -51,7 +51,7 @@ func newAdmin(t *testing.T) *admin {
 
 // args completes a command line, for commands that know of an authority.
 func (a *admin) args(args ...string) []string {
-	if args[0] == "certificates" || args[0] == "preflight" || len(args) > 1 && args[0] == "journal" && args[1] != "export" {
+	if slices.Contains([]string{"certificates", "preflight", "node", "probe"}, args[0]) || len(args) > 1 && args[0] == "journal" && args[1] != "export" {
 		return args
 	}
 	return with(args, "--authority", filepath.Join(a.dir, "authority"))

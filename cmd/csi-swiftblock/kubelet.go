@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -35,12 +36,16 @@ func registerCommand() *cobra.Command {
 	return c
 }
 
+// errNotReady is a node process that waits for the export process beside it.
+var errNotReady = errors.New("not ready: on a node, the export process does not answer (see its log)")
+
 func probeCommand() *cobra.Command {
 	var endpoint string
 	var timeout time.Duration
+	var ready bool
 	c := &cobra.Command{
 		Use:   "probe",
-		Short: "Succeed if a CSI endpoint answers (for liveness probes)",
+		Short: "Succeed if a CSI endpoint answers (for liveness and readiness probes)",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), timeout)
@@ -50,13 +55,18 @@ func probeCommand() *cobra.Command {
 				return err
 			}
 			defer conn.Close()
-			if _, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{}); err != nil {
+			answer, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
+			if err != nil {
 				return fmt.Errorf("%s: %w", endpoint, err)
+			}
+			if ready && !answer.GetReady().GetValue() {
+				return fmt.Errorf("%s: %w", endpoint, errNotReady)
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&endpoint, "csi", "", "CSI endpoint, such as unix:///csi/csi.sock")
+	c.Flags().BoolVar(&ready, "ready", false, "fail, too, when it answers that it is not ready")
 	c.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "how long it may take to answer")
 	c.MarkFlagRequired("csi")
 	return c

@@ -26,17 +26,13 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// controller runs one in this process until the test ends, and returns where it
-// shows its metrics. It has served a call by then.
-func (a *admin) controller() (metrics string) {
+// serve runs a command in this process until the test ends.
+func (a *admin) serve(args ...string) {
 	a.Helper()
-	metrics = freeAddress(a.T)
-	socket := "unix://" + filepath.Join(a.dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := a.try(ctx, "controller", "--csi", socket, "--openings", "unix://"+filepath.Join(a.dir, "openings.sock"),
-			"--metrics-address", metrics)
+		_, err := a.try(ctx, args...)
 		ended <- err
 	}()
 	a.Cleanup(func() {
@@ -45,6 +41,15 @@ func (a *admin) controller() (metrics string) {
 			a.Error(err)
 		}
 	})
+}
+
+// controller runs one in this process until the test ends, and returns where it
+// shows its metrics. It has served a call by then.
+func (a *admin) controller() (metrics string) {
+	a.Helper()
+	metrics = freeAddress(a.T)
+	socket := "unix://" + filepath.Join(a.dir, "csi.sock")
+	a.serve("controller", "--csi", socket, "--openings", "unix://"+filepath.Join(a.dir, "openings.sock"), "--metrics-address", metrics)
 	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		a.Fatal(err)

@@ -56,10 +56,12 @@ func nodeCommand() *cobra.Command {
 			}
 			config.Mounts = mounts
 			config.Usage = host.NewStatfs(8, 5*time.Second)
+			node, identity := driver.NewNode(config), identity()
+			identity.Ready = node.Ready
 			server := driver.Server{Endpoint: csiEndpoint, Calls: watched.calls, Log: slog.Default()}
 			return together(c.Context(),
 				func(ctx context.Context) error {
-					return server.Serve(ctx, identity().Register, driver.NewNode(config).Register)
+					return server.Serve(ctx, identity.Register, node.Register)
 				},
 				func(ctx context.Context) error { return watched.serve(ctx) },
 				func(ctx context.Context) error {

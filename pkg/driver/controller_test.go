@@ -28,6 +28,18 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// A node is ready while its export process answers, and serves when it does not.
+func TestProbe(t *testing.T) {
+	r := newRig(t)
+	for _, trouble := range []error{nil, status.Error(codes.Unavailable, "nobody there"), nil} {
+		r.exports.Fail(trouble)
+		probe, err := csi.NewIdentityClient(r.nodeConn).Probe(t.Context(), &csi.ProbeRequest{})
+		if err != nil || probe.GetReady().GetValue() != (trouble == nil) {
+			t.Errorf("with export's answer %v: %v, %v", trouble, probe, err)
+		}
+	}
+}
+
 // A node has room for as many volumes as its disk has for journals.
 func TestNodeInfo(t *testing.T) {
 	r := newRig(t)

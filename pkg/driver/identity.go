@@ -12,6 +12,9 @@ import (
 type Identity struct {
 	csi.UnimplementedIdentityServer
 	Version string
+	// Ready returns what keeps the process from its work, as does [Node.Ready]; nil: nothing
+	// does while it answers.
+	Ready func(context.Context) error
 }
 
 // Register adds the service to a server.
@@ -35,8 +38,9 @@ func (i *Identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabili
 	}}, nil
 }
 
-// Probe answers that this process serves, which the answer proves. Trouble with
-// Swift or the initiator is never a reason to restart it.
-func (i *Identity) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
-	return &csi.ProbeResponse{Ready: wrapperspb.Bool(true)}, nil
+// Probe answers that this process serves, which the answer proves, and whether it is
+// ready. Trouble elsewhere is no error, for which a liveness probe would restart it.
+func (i *Identity) Probe(ctx context.Context, _ *csi.ProbeRequest) (*csi.ProbeResponse, error) {
+	ready := i.Ready == nil || i.Ready(ctx) == nil
+	return &csi.ProbeResponse{Ready: wrapperspb.Bool(ready)}, nil
 }

@@ -81,6 +81,12 @@ func NewNode(config NodeConfig) *Node { return &Node{config: config, formats: ne
 // Register adds the service to a server.
 func (n *Node) Register(s grpc.ServiceRegistrar) { csi.RegisterNodeServer(s, n) }
 
+// Ready asks the export process, without which no volume can be staged, for a sign of life.
+func (n *Node) Ready(ctx context.Context) error {
+	_, err := n.config.Exports.Room(ctx, &wire.RoomRequest{})
+	return err
+}
+
 // NodeGetInfo tells the node's name and how many volumes it has room for. Where
 // classes have journals of another size, the export process has the last word.
 func (n *Node) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {

@@ -80,10 +80,11 @@ func newRig(t testing.TB) *rig {
 		driver.NewOpenings(r.catalog, all, class).Register,
 	)
 	r.exports.Openings = wire.NewOpeningsClient(r.controllerConn)
-	r.nodeConn = r.serve("node", identity.Register, driver.NewNode(driver.NodeConfig{
+	node := driver.NewNode(driver.NodeConfig{
 		ID:      nodeName,
 		Exports: r.exports, Initiator: r.machine, Filesystems: r.machine, Mounts: r.machine, Usage: r.machine,
-	}).Register)
+	})
+	r.nodeConn = r.serve("node", (&driver.Identity{Version: "1.2.3", Ready: node.Ready}).Register, node.Register)
 	r.identity, r.controller = csi.NewIdentityClient(r.controllerConn), csi.NewControllerClient(r.controllerConn)
 	r.node = csi.NewNodeClient(r.nodeConn)
 	return r
