@@ -46,6 +46,10 @@ func (w work) entryKind() kind {
 	return merge
 }
 
+// anew reports whether the whole chunk is stored rather than a patch, in a generation
+// that has so many packs.
+func (w work) anew(packs uint64) bool { return w.bytes >= rewriteAt || packs >= packsAtMost }
+
 // start is where the chunk begins in the volume.
 func (w work) start() int64 { return int64(w.chunk) * chunks.Size }
 
@@ -78,7 +82,7 @@ func (u *upload) plan(ctx context.Context, chunk uint64) (work, error) {
 	if w.kind = w.entryKind(); w.kind == merge {
 		err = u.addPatched(ctx, &w)
 	}
-	if w.bytes >= rewriteAt || u.packs.Load() >= packsAtMost {
+	if w.anew(u.packs.Load()) {
 		w.kind = rewrite
 	}
 	return w, err
