@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/attach"
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/target"
 	"github.com/swiftblock/csi-swiftblock/pkg/trust"
@@ -65,7 +66,7 @@ func (s spare) leave(run string) (err error) {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(run, spareFile), body)
+	return durable.Replace(filepath.Join(run, spareFile), body, 0o600)
 }
 
 // loadSpare reads what the export process has left.
@@ -79,18 +80,9 @@ func loadSpare(run string) (s spare, err error) {
 	}
 	if len(s.CA) > 0 {
 		s.Swift.CAFile = filepath.Join(run, spareCA)
-		err = replaceFile(s.Swift.CAFile, s.CA)
+		err = durable.Replace(s.Swift.CAFile, s.CA, 0o600)
 	}
 	return s, err
-}
-
-// replaceFile writes a file for root alone, all of it or nothing.
-func replaceFile(path string, body []byte) error {
-	draft := path + ".new"
-	if err := os.WriteFile(draft, body, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(draft, path)
 }
 
 // end ends the export process, if it is still there.

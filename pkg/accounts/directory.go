@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 )
 
 // Directory is a [Vault] of one file per account, readable by the owner only.
@@ -55,7 +57,7 @@ func (d Directory) Remove(name string) error {
 
 // Save implements [Vault]. After a crash the file is the old one or the new one, and the new
 // one once Save has returned.
-func (d Directory) Save(name string, secrets map[string]string) (err error) {
+func (d Directory) Save(name string, secrets map[string]string) error {
 	path, err := d.path(name)
 	if err != nil {
 		return err
@@ -70,21 +72,5 @@ func (d Directory) Save(name string, secrets map[string]string) (err error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(string(d), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
-	_, err = f.Write(body)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	names, err := os.Open(string(d))
-	if err != nil {
-		return err
-	}
-	return errors.Join(names.Sync(), names.Close())
+	return durable.Replace(path, body, 0o600)
 }

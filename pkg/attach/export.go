@@ -19,6 +19,7 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/keys"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
@@ -78,7 +79,7 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 			return nil, err
 		}
 		// The folder's own name, once for all that comes into it.
-		if err := syncDir(filepath.Dir(e.folder.path)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(e.folder.path)); err != nil {
 			return nil, err
 		}
 	}

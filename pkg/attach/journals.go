@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
@@ -102,7 +103,7 @@ func (j Journal) Discard() error {
 	}
 	volume := filepath.Dir(j.Dir)
 	if err := os.Remove(volume); err == nil { // it was the last thing there
-		return syncDir(filepath.Dir(volume))
+		return durable.SyncDir(filepath.Dir(volume))
 	}
-	return syncDir(volume)
+	return durable.SyncDir(volume)
 }

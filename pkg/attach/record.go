@@ -11,6 +11,7 @@ import (
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
@@ -183,34 +184,8 @@ func (f folder) replace(path string, body []byte) error {
 	if err := os.MkdirAll(f.path, 0o700); err != nil {
 		return err
 	}
-	return f.ballast.Within(len(body), func() error { return f.exchange(path, body) })
+	return f.ballast.Within(len(body), func() error { return durable.Replace(path, body, 0o600) })
 }
-
-func (f folder) exchange(path string, body []byte) error {
-	t, err := os.CreateTemp(f.path, unfinished) // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(t.Name()) // fails after the rename, as it should
-	_, err = t.Write(body)
-	if err == nil {
-		err = t.Sync()
-	}
-	if e := t.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(t.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(f.path)
-	}
-	return err
-}
-
-// unfinished is the pattern of files that a replacement has not named yet. One
-// that was killed leaves its file behind.
-const unfinished = ".new-*"
 
 // forget removes the export: the record last, so that an interrupted removal is
 // continued. Journals that were lost stay, and the folder with them.
@@ -222,14 +197,14 @@ func (f folder) forget(r *record) error {
 		return err
 	}
 	if err := os.Remove(f.path); err == nil {
-		return syncDir(filepath.Dir(f.path))
+		return durable.SyncDir(filepath.Dir(f.path))
 	}
-	return syncDir(f.path)
+	return durable.SyncDir(f.path)
 }
 
 // empty removes all of the export but its record.
 func (f folder) empty(r *record) error {
-	rests, err := filepath.Glob(filepath.Join(f.path, unfinished))
+	rests, err := filepath.Glob(filepath.Join(f.path, durable.Unfinished))
 	if err != nil {
 		return err
 	}
@@ -248,7 +223,7 @@ func (f folder) empty(r *record) error {
 			return err
 		}
 	}
-	return syncDir(f.path)
+	return durable.SyncDir(f.path)
 }
 
 // setAside keeps the journal of an epoch that the authority has ended without
@@ -266,16 +241,7 @@ func (f folder) setAside(r *record) error {
 		err = os.Chtimes(f.lostPath(r.Epoch), now, now)
 	}
 	if err == nil {
-		err = syncDir(f.path)
+		err = durable.SyncDir(f.path)
 	}
 	return err
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

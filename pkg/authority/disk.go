@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 )
 
 // filesystem is the part of the local file system that decides what survives:
@@ -41,13 +43,7 @@ func (disk) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (disk) Remove(name string) error { return os.Remove(name) }
 
-func (disk) SyncDir(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
+func (disk) SyncDir(name string) error { return durable.SyncDir(name) }
 
 // keys returns the keys of a table that come after the given one, in order.
 func (t *fileTable[T]) keys(after string) ([]string, error) {

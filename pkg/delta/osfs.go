@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/ballast"
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 )
 
 // osFS is the operating system's file system.
@@ -55,14 +56,7 @@ func (osFS) ReadDir(dir string) ([]string, error) {
 	return names, err
 }
 
-func (osFS) SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (osFS) SyncDir(dir string) error { return durable.SyncDir(dir) }
 
 func (osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)

@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 )
 
 // Authority issues certificates, for trials and tests.
@@ -130,15 +131,8 @@ func LoadAuthority(dir string) (*Authority, error) {
 	return &Authority{certificate, private}, nil
 }
 
-// write replaces a file at once.
+// write replaces a file.
 func write(dir, name, kind string, der []byte) error {
-	var b bytes.Buffer
-	if err := pem.Encode(&b, &pem.Block{Type: kind, Bytes: der}); err != nil {
-		return err
-	}
-	temporary := filepath.Join(dir, "."+name)
-	if err := os.WriteFile(temporary, b.Bytes(), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, filepath.Join(dir, name))
+	body := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	return durable.Replace(filepath.Join(dir, name), body, 0o600)
 }

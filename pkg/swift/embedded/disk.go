@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 )
 
 var (
@@ -368,9 +370,5 @@ func (d *disk) syncDir(dir string) error {
 	if d.noSync {
 		return nil
 	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.SyncDir(dir)
 }
