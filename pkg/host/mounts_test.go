@@ -257,12 +257,12 @@ func TestXFSWithoutUUID(t *testing.T) {
 }
 
 func TestMountOptions(t *testing.T) {
-	for _, option := range []string{"noatime", "discard", "data=ordered", "errors=remount-ro", "uid=0", "commit=5"} {
+	for _, option := range []string{"noatime", "discard", "data=ordered", "errors=remount-ro", "uid=0", "commit=5", `context="system_u:object_r:container_file_t:s0:c1,c2"`} {
 		if err := CheckMountOptions([]string{option}); err != nil {
 			t.Errorf("%q: %v", option, err)
 		}
 	}
-	for _, option := range []string{"", "-o", "a,b", "bind", "remount", "loop", "loop=/dev/loop0", "X-mount.mkdir", "x-systemd.automount", "a b", "a\nb", "dev", "logdev=/dev/sda1", "rtdev=/dev/sda1", "journal_path=/dev/sda1", "journal_dev=0x801", "$(reboot)", strings.Repeat("a", 300)} {
+	for _, option := range []string{"", "-o", "a,b", "bind", "remount", "loop", "loop=/dev/loop0", "X-mount.mkdir", "x-systemd.automount", "a b", "a\nb", "dev", "logdev=/dev/sda1", "rtdev=/dev/sda1", "journal_path=/dev/sda1", "journal_dev=0x801", "$(reboot)", `context="a",bind`, `context="a`, `context="a b"`, `context=a,b`, strings.Repeat("a", 300)} {
 		if err := CheckMountOptions([]string{"noatime", option}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q: error %v, want ErrInvalid", option, err)
 		}

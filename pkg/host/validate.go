@@ -20,6 +20,9 @@ var (
 	wordPattern = regexp.MustCompile(`^[!-~]{1,223}$`)
 	// One option of "mount -o": a comma would be a second one.
 	optionPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:=/%+-]{0,255}$`)
+	// Where SELinux is enforced, kubelet adds this one (CSIDriver's seLinuxMount). Within
+	// the quotes mount(8) takes a comma for part of the label.
+	contextPattern = regexp.MustCompile(`^context="[A-Za-z0-9_.:,-]{1,255}"$`)
 )
 
 // refusedOptions change what is mounted, or where, rather than how (with them a
@@ -64,10 +67,13 @@ func checkPath(path string) error {
 	return nil
 }
 
-// CheckMountOptions refuses options that are not one plain word, and those that
-// change what is mounted.
+// CheckMountOptions refuses options that are not one plain word, the label of SELinux
+// aside, and those that change what is mounted.
 func CheckMountOptions(options []string) error {
 	for _, option := range options {
+		if contextPattern.MatchString(option) {
+			continue
+		}
 		name, _, _ := strings.Cut(option, "=")
 		if !optionPattern.MatchString(option) || refusedOptions[name] || strings.HasPrefix(strings.ToLower(name), "x-") {
 			return fmt.Errorf("mount option %.64q: %w", option, ErrInvalid)

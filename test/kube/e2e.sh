@@ -91,7 +91,7 @@ suite_subset() { test/kube/suite.sh subset; }
 suite() {
 	local status=0
 	test/kube/suite.sh || status=$?
-	go run ./test/kube/report "$state"/suite/*/junit_01.xml >test/kube/results.md
+	go run ./test/kube/report -of "$(<"$state/suite/of")" "$state"/suite/*/junit_01.xml >test/kube/results.md
 	return $status
 }
 

@@ -56,6 +56,8 @@ main() {
 	local status=0
 	specs together "${PROCS:-3}" '!Disruptive' || status=$?
 	[ "$*" = subset ] || specs alone 1 Disruptive || status=$?
+	echo "Commit $(git rev-parse --short HEAD) on Kubernetes $(k get node node1 -o jsonpath='{.status.nodeInfo.kubeletVersion}'), two nodes on a machine" \
+		"of $(nproc) cores, in $(seconds_since "$began") s until $(date -u +%F)" >"$state/suite/of"
 	say "the reports: $state/suite/*/junit_01.xml, the output: $state/log/suite.*.log, in $(seconds_since "$began") s"
 	return $status
 }

@@ -2,13 +2,16 @@
 // document: totals, each spec that ran with its verdict and seconds, and why the others were
 // skipped. Where a spec is in several reports, that of the last file counts.
 //
-//	go run ./test/kube/report FILE.xml... >test/kube/results.md
+//	go run ./test/kube/report [-of TEXT] FILE.xml... >test/kube/results.md
 //
-// What is left out is told with the reason of test/kube/suite/left-out.
+// The text says what was tested, where and when, as test/kube/suite.sh writes it beside its
+// reports. What is left out is told with the reason of test/kube/suite/left-out; a reason
+// that begins with "fails: " is of a spec that would run.
 package main
 
 import (
 	"encoding/xml"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -20,17 +23,19 @@ import (
 const leftOut = "test/kube/suite/left-out"
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: report FILE.xml...: the files that test/kube/suite.sh says it has written")
+	of := flag.String("of", "", "what was tested, where and when")
+	flag.Parse()
+	if flag.NArg() == 0 {
+		fmt.Fprintln(os.Stderr, "usage: report [-of TEXT] FILE.xml...: the files that test/kube/suite.sh says it has written")
 		os.Exit(2)
 	}
-	if err := run(os.Stdout, os.Args[1:]); err != nil {
+	if err := run(os.Stdout, *of, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
 }
 
-func run(w io.Writer, files []string) error {
+func run(w io.Writer, of string, files []string) error {
 	var all []spec
 	for _, name := range files {
 		f, err := os.Open(name)
@@ -52,6 +57,7 @@ func run(w io.Writer, files []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", leftOut, err)
 	}
+	said = heading(of, len(files)) + said
 	_, err = io.WriteString(w, said)
 	return err
 }
@@ -159,6 +165,9 @@ func document(specs []spec, reasons string) (string, error) {
 		for i, s := range specs {
 			if which.MatchString(s.name) {
 				specs[i].verdict, specs[i].why = left, why
+				if what, fails := strings.CutPrefix(why, "fails: "); fails {
+					specs[i].verdict, specs[i].why = failing, what
+				}
 			}
 		}
 	}
@@ -172,10 +181,27 @@ func document(specs []spec, reasons string) (string, error) {
 	grouped(&b, specs, "skipped")
 	b.WriteString("\n## What was left out\n\nBy us: [left-out](suite/left-out).\n\n")
 	grouped(&b, specs, left)
+	b.WriteString("\n## What fails\n\nAnd is left out therefore, for what we think is not the driver's.\n\n")
+	grouped(&b, specs, failing)
 	return b.String(), nil
 }
 
-const left = "left out"
+// The verdicts on what we leave out.
+const (
+	left    = "left out"
+	failing = "left out, as it fails"
+)
+
+func heading(of string, reports int) string {
+	if of == "" {
+		of = "What was tested when is not known"
+	}
+	from := "one report"
+	if reports > 1 {
+		from = fmt.Sprintf("%d reports", reports)
+	}
+	return fmt.Sprintf("# Kubernetes' storage suite\n\n%s. Written by `go run ./test/kube/report`, from %s of test/kube/suite.sh.\n\n", strings.TrimSpace(of), from)
+}
 
 func totals(b *strings.Builder, specs []spec) {
 	count := map[string]int{}
@@ -188,7 +214,7 @@ func totals(b *strings.Builder, specs []spec) {
 		count[verdict]++
 		seconds += s.seconds
 	}
-	b.WriteString("# Kubernetes' storage suite\n\nWritten by `go run ./test/kube/report`, from a report of test/kube/suite.sh.\n\n| verdict | specs |\n|---|---|\n")
+	b.WriteString("| verdict | specs |\n|---|---|\n")
 	for _, verdict := range sortedKeys(count) {
 		fmt.Fprintf(b, "| %s | %d |\n", verdict, count[verdict])
 	}
@@ -198,7 +224,7 @@ func totals(b *strings.Builder, specs []spec) {
 func ran(b *strings.Builder, specs []spec) {
 	b.WriteString("\n## What ran\n\n| suite | volume | spec | verdict | s |\n|---|---|---|---|---|\n")
 	for _, s := range specs {
-		if s.verdict == "skipped" || s.verdict == left {
+		if s.verdict == "skipped" || s.verdict == left || s.verdict == failing {
 			continue
 		}
 		verdict := s.verdict

@@ -10,6 +10,7 @@ const report = `<?xml version="1.0" encoding="UTF-8"?>
 <testcase name="[SynchronizedBeforeSuite]" status="passed" time="2"></testcase>
 <testcase name="[It] [sig-storage] External Storage [Driver: csi.swiftblock.dev] [Testpattern: Dynamic PV (ext4)] volumes should store data" status="passed" time="31.4"></testcase>
 <testcase name="[It] [sig-storage] External Storage [Driver: csi.swiftblock.dev] [Testpattern: Dynamic PV (ntfs)] [Feature:Windows] volumes should store data" status="skipped" time="0.1"><skipped message="skipped - Driver does not support ntfs"></skipped></testcase>
+<testcase name="[It] [sig-storage] External Storage [Driver: csi.swiftblock.dev] [Testpattern: Dynamic PV (fat)] volumes should store data" status="skipped" time="0.1"><skipped message="skipped - Driver does not support fat"></skipped></testcase>
 <testcase name="[It] [sig-storage] External Storage [Driver: csi.swiftblock.dev] [Testpattern: Dynamic PV (xfs)] [Slow] volumeIO should write files" status="failed" time="7"><failure type="failed">
 [FAILED] it is a|pity
 more</failure></testcase>
@@ -22,15 +23,16 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said, err := document(merge(nil, specs), "# why\nshould be left\tit is another's\n")
+	said, err := document(merge(nil, specs), "# why\nshould be left\tit is another's\nntfs\tfails: it is old\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"| volumes | Dynamic PV (ext4) | should store data | passed | 31 |",
 		"| volumeIO | Dynamic PV (xfs) | should write files | **failed**: [FAILED] it is a\\|pity | 7 |",
-		"| Driver does not support ntfs | 1 | volumes | Dynamic PV (ntfs) |",
-		"| failed | 1 |", "| passed | 1 |", "| skipped | 1 |", "| left out | 2 |",
+		"| Driver does not support fat | 1 | volumes | Dynamic PV (fat) |",
+		"| it is old | 1 | volumes | Dynamic PV (ntfs) |",
+		"| failed | 1 |", "| passed | 1 |", "| skipped | 1 |", "| left out, as it fails | 1 |", "| left out | 2 |",
 		"| it is another's | 2 | subPath | Dynamic PV (default fs), Dynamic PV (xfs) |",
 	} {
 		if !strings.Contains(said, want+"\n") {
