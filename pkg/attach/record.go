@@ -237,7 +237,7 @@ func (f folder) setAside(r *record) error {
 		return nil
 	}
 	if err == nil {
-		now := time.Now() // the 14 days of its keeping start now
+		now := time.Now() // which is what [Journal].Since says of it
 		err = os.Chtimes(f.lostPath(r.Epoch), now, now)
 	}
 	if err == nil {

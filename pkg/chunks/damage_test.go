@@ -285,7 +285,7 @@ func FuzzDecode(f *testing.F) {
 		if len(stored) == 0 || len(stored) >= FrameSize {
 			return
 		}
-		one := &Index{at: x.at, kind: KindPack, crcs: make([]uint32, FrameSize/BlockSize)}
+		one := &Index{at: x.at, crcs: make([]uint32, FrameSize/BlockSize)}
 		one.frames = []frame{{chunk: 7, stored: uint32(len(stored)), sectors: FrameSize / Sector, code: codeZstd}}
 		dst := make([]byte, FrameSize)
 		err := one.Decode(one.Frames(7, 0, 1)[0], stored, dst)

@@ -26,7 +26,6 @@ func (e *ShortTailError) Error() string {
 // the object holds, where, and their checksums. It is immutable.
 type Index struct {
 	at     Location
-	kind   Kind
 	frames []frame  // sorted by (chunk, off), disjoint
 	crcs   []uint32 // of all frames, one after the other
 	sealer *sealer  // nil: not encrypted
@@ -118,7 +117,7 @@ func parseIndex(at Location, name ParsedName, size int64, tail []byte, keys Keys
 	if crc32.Checksum(footer[:len(footer)-4], castagnoli) != sum {
 		return nil, strict.ErrChecksum
 	}
-	x := &Index{at: at, kind: kind}
+	x := &Index{at: at}
 	if err := x.parseFooter(footer[:footerSize], size-need, keys[at.Container]); err != nil {
 		return nil, err
 	}
@@ -217,9 +216,6 @@ func (x *Index) checkWhole(chunk uint64) error {
 	}
 	return nil
 }
-
-// Kind returns KindChunk or KindPack.
-func (x *Index) Kind() Kind { return x.kind }
 
 // Bytes returns the memory that x occupies.
 func (x *Index) Bytes() int64 {

@@ -1,5 +1,5 @@
-// Package cluster is what the controller asks Kubernetes about: its nodes, and
-// which of several controllers leads.
+// Package cluster is what the controller asks of Kubernetes: its nodes, and their start-up
+// taint, which of several controllers leads, and where secrets are kept.
 package cluster
 
 import (

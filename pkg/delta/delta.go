@@ -105,7 +105,7 @@ type Identity struct {
 	Epoch  ident.Epoch
 }
 
-// Mark says how far the volume's first mkfs got (DESIGN section 10).
+// Mark says how far the volume's first mkfs got (docs/design.md, section 11).
 type Mark uint8
 
 // The marks of a volume.

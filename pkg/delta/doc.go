@@ -7,11 +7,11 @@
 // # A write's way
 //
 //	Write ─ gate ─ queue ─ committer ─ record ─ map ─ acknowledged ─ syncer ─ flushed
-//	        admits         one goroutine,       visible              one fdatasync
+//	        admits         one at a time,       visible              one fdatasync
 //	        by fill        one write call                            for all waiters
 //
-// The committer alone writes the log. It puts all waiting requests into one
-// record, writes it with one call, makes it visible to reads and only then
+// The committer alone writes the log; writers are it in turn. It puts all waiting requests
+// into one record, writes it with one call, makes it visible to reads and only then
 // acknowledges: so the order of the log, of visibility and of acknowledgements
 // is the same, and recovery finds what the running journal showed. A flush
 // waits for the syncer, which syncs at most the two newest segments.

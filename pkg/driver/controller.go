@@ -46,11 +46,16 @@ type Cluster interface {
 	GivenUp(ctx context.Context, node string) (bool, error)
 }
 
-// ClassAccounts takes in the credentials of Swift accounts and tries them; see
+// Accounts takes in the credentials of Swift accounts and tries them; see
 // [accounts.Accounts].
-type ClassAccounts interface {
+type Accounts interface {
 	Add(secrets map[string]string) (name string, err error)
 	Check(ctx context.Context, name string) error
+}
+
+// Keys keeps the keys of classes; see [keys.Vault].
+type Keys interface {
+	Add(keys.Ring) error
 }
 
 // ControllerConfig is what the controller service stands on.
@@ -58,7 +63,7 @@ type ControllerConfig struct {
 	Catalog  Catalog
 	Cluster  Cluster
 	Account  Account
-	Accounts ClassAccounts
+	Accounts Accounts
 	Keys     Keys
 	Exports  Exports
 }

@@ -21,31 +21,27 @@ type Epochs interface {
 	Closed(ctx context.Context, r catalog.Report) error
 }
 
-// Accounts takes in and hands out the credentials of Swift accounts; see
-// [accounts.Accounts].
-type Accounts interface {
-	Add(secrets map[string]string) (name string, err error)
+// Secrets hands out the credentials of Swift accounts; see [accounts.Accounts].
+type Secrets interface {
 	Secrets(name string) (map[string]string, error)
+}
+
+// Unwrapper opens the keys of volumes with those of classes; see [keys.Vault].
+type Unwrapper interface {
+	Unwrap(volume string, w *keys.Wrapped) (keys.Set, error)
 }
 
 // Openings answers the export processes: it is the catalog over the wire.
 type Openings struct {
 	wire.UnimplementedOpeningsServer
-	epochs   Epochs
-	accounts Accounts
-	keys     Keys
-}
-
-// Keys keeps the keys of classes, and opens with them those of volumes; see
-// [keys.Vault].
-type Keys interface {
-	Add(keys.Ring) error
-	Unwrap(volume string, w *keys.Wrapped) (keys.Set, error)
+	epochs  Epochs
+	secrets Secrets
+	keys    Unwrapper
 }
 
 // NewOpenings returns the service.
-func NewOpenings(epochs Epochs, accounts Accounts, keys Keys) *Openings {
-	return &Openings{epochs: epochs, accounts: accounts, keys: keys}
+func NewOpenings(epochs Epochs, secrets Secrets, keys Unwrapper) *Openings {
+	return &Openings{epochs: epochs, secrets: secrets, keys: keys}
 }
 
 // Register adds the service to a server.
@@ -83,7 +79,7 @@ func (o *Openings) Confirm(ctx context.Context, r *wire.ConfirmRequest) (*wire.O
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := o.accounts.Secrets(opening.Account)
+	secrets, err := o.secrets.Secrets(opening.Account)
 	if err != nil {
 		return nil, err
 	}

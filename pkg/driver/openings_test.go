@@ -43,7 +43,6 @@ func (e *epochs) Closed(_ context.Context, r catalog.Report) error {
 type vault map[string]map[string]string
 
 func (v vault) Secrets(name string) (map[string]string, error) { return v[name], nil }
-func (v vault) Add(map[string]string) (string, error)          { return "", errTest }
 
 func newOpenings(t *testing.T) (*epochs, wire.OpeningsClient) {
 	e := &epochs{}

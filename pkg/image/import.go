@@ -52,8 +52,7 @@ type Config struct {
 	// not meet, for that repetition to use.
 	Keep bool
 
-	NoCompression bool
-	Parallel      int // chunks on their way at one time, each takes 16 MiB of memory. Default 4.
+	Parallel int // chunks on their way at one time, each takes 16 MiB of memory. Default 4.
 
 	// Progress, if set, is told how many bytes of the image are done. It is called
 	// by one goroutine at a time.
@@ -294,7 +293,7 @@ func (i *importer) storeChunk(ctx context.Context, j job, gen uint64, buf []byte
 	if chunks.IsZero(buf) {
 		return nil
 	}
-	options := chunks.Options{NoCompression: i.config.NoCompression, Key: i.target.Key}
+	options := chunks.Options{Key: i.target.Key}
 	earlier := j.earlier
 	if i.target.Key.ID != 0 {
 		earlier = nil // no two encrypted objects are the same

@@ -18,8 +18,8 @@
 // # Objects
 //
 // Pages, roots, snapshot records and pins have one form. Numbers are little-endian;
-// uvarint and varint are those of encoding/binary in their shortest forms; a string
-// is a uvarint length and its bytes.
+// uvarint is that of encoding/binary in its shortest form; a string is a uvarint length
+// and its bytes.
 //
 //	"swbltabl"        magic
 //	uint8             version, 1

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -491,7 +492,7 @@ func TestServeAfterShutdown(t *testing.T) {
 	if err := s.Serve(); err != nil {
 		t.Errorf("Serve: %v", err)
 	}
-	if err := s.AddTarget(Target{IQN: testIQN}); err == nil {
-		t.Error("AddTarget after Shutdown worked")
+	if err := s.AddTarget(Target{IQN: testIQN, LUNs: oneLUN(newFakeDevice())}); !errors.Is(err, ErrClosed) {
+		t.Errorf("AddTarget after Shutdown: %v", err)
 	}
 }

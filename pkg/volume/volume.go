@@ -53,7 +53,7 @@ type Volume struct {
 
 	life       context.Context // ends with the volume; its cause says why
 	end        context.CancelCauseFunc
-	background sync.WaitGroup        // the publisher's two goroutines
+	background sync.WaitGroup        // the publisher's goroutines
 	damage     atomic.Pointer[error] // the first that was proven
 	resizing   chan struct{}         // holds one token while the state is changed
 	closing    chan struct{}         // holds one token while somebody closes

@@ -8,8 +8,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 )
 
-// window is the part of a chunk that starts at off, in memory. With no data it
-// is only looked at: what would fill it gets into the cache.
+// window is a part of a chunk in memory. With no data it is only looked at: what would fill it gets into the cache.
 type window struct {
 	chunk uint64
 	at    span   // in the chunk

@@ -219,15 +219,6 @@ func (f *FS) FailSyncs(n int) {
 	f.failSyncs = n
 }
 
-// Evict drops the clean pages of all files.
-func (f *FS) Evict() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, n := range f.nodes() {
-		n.live = n.disk()
-	}
-}
-
 // Damage changes one byte of a file on the disk and in the page cache.
 func (f *FS) Damage(name string, off int64) error {
 	f.mu.Lock()

@@ -99,12 +99,6 @@ func (r *Reader) Uvarint(max uint64) uint64 {
 	return v
 }
 
-// Varint reads a signed number in the shortest form of [binary.AppendVarint].
-func (r *Reader) Varint() int64 {
-	u := r.Uvarint(1<<64 - 1)
-	return int64(u>>1) ^ -int64(u&1)
-}
-
 // Count reads how many items follow: at most max, and no more than the bytes
 // left suffice for when an item takes at least size bytes.
 func (r *Reader) Count(max, size int) int {

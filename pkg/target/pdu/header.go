@@ -143,9 +143,6 @@ func (h *Header) ExpCmdSN() uint32 { return h.word(28) }
 // MaxCmdSN is the highest command sequence number that a target takes.
 func (h *Header) MaxCmdSN() uint32 { return h.word(32) }
 
-// ExpStatSN is the next status sequence number that an initiator expects.
-func (h *Header) ExpStatSN() uint32 { return h.word(28) }
-
 // CDB is a SCSI command's command descriptor block.
 func (h *Header) CDB() []byte { return h[32:48] }
 

@@ -47,9 +47,6 @@ func NewReader(src io.Reader, maxData int) *Reader {
 	return &Reader{src: bufio.NewReaderSize(src, readAhead), MaxData: maxData}
 }
 
-// Buffered reports whether another PDU has begun to arrive.
-func (r *Reader) Buffered() bool { return r.src.Buffered() > 0 }
-
 // Next reads the next header.
 func (r *Reader) Next(h *Header) error {
 	if _, err := io.ReadFull(r.src, h[:]); err != nil {
