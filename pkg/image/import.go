@@ -2,8 +2,6 @@ package image
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -168,7 +166,7 @@ func (i *importer) fill(ctx context.Context) error {
 		return err
 	}
 	for _, page := range update.Pages {
-		if err := i.put(ctx, page.Location, page.Body, swift.PutOptions{}); err != nil {
+		if err := i.put(ctx, page.Location, page.Body); err != nil {
 			return err
 		}
 	}
@@ -313,7 +311,7 @@ func (i *importer) storeChunk(ctx context.Context, j job, gen uint64, buf []byte
 	if err != nil {
 		return err
 	}
-	if err := i.put(ctx, at, object, swift.PutOptions{}); err != nil {
+	if err := i.put(ctx, at, object); err != nil {
 		return err
 	}
 	i.enter(j.chunk, ref)
@@ -328,8 +326,8 @@ func (i *importer) enter(chunk uint64, ref snapshots.ChunkRef) {
 }
 
 // put stores an object and counts it.
-func (i *importer) put(ctx context.Context, at snapshots.Location, body []byte, o swift.PutOptions) error {
-	if _, err := i.config.Store.Put(ctx, at.Container, at.Name, body, o); err != nil {
+func (i *importer) put(ctx context.Context, at snapshots.Location, body []byte) error {
+	if _, err := i.config.Store.Put(ctx, at.Container, at.Name, body, swift.PutOptions{}); err != nil {
 		return err
 	}
 	i.count(int64(len(body)), 0)
@@ -345,22 +343,16 @@ func (i *importer) count(bytes int64, reused int) {
 	i.reused += reused
 }
 
-// putRoot publishes the root (R2). Its name being taken by the same bytes, it was
-// this very PUT, repeated.
+// putRoot publishes the root (R2) and counts it.
 func (i *importer) putRoot(ctx context.Context, root snapshots.Object) error {
-	err := i.put(ctx, root.Location, root.Body, swift.PutOptions{IfNoneMatch: true})
-	if !errors.Is(err, swift.ErrExists) {
-		return err
-	}
-	there, err := i.config.Store.Head(ctx, root.Container, root.Name, swift.HeadOptions{Newest: true})
-	if err != nil {
-		return err
-	}
-	if sum := md5.Sum(root.Body); there.ETag != hex.EncodeToString(sum[:]) {
+	err := snapshots.PutRoot(ctx, i.config.Store, root)
+	switch {
+	case errors.Is(err, snapshots.ErrRootTaken):
 		return errTwice
+	case err == nil:
+		i.count(int64(len(root.Body)), 0)
 	}
-	i.count(int64(len(root.Body)), 0)
-	return nil
+	return err
 }
 
 // advance counts the bytes of the image in the chunks from first up to, and

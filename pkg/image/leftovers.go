@@ -2,8 +2,6 @@ package image
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"fmt"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
@@ -84,8 +82,7 @@ func (l leftover) reuse(ctx context.Context, store swift.Store, chunk uint64, da
 	if err != nil {
 		return false, err
 	}
-	sum := md5.Sum(object)
-	etag := hex.EncodeToString(sum[:])
+	etag := swift.ETag(object)
 	if l.info.Size != int64(len(object)) || l.info.ETag != etag {
 		return false, nil
 	}

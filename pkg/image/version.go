@@ -108,7 +108,7 @@ var bodies = sync.Pool{New: func() any { return new([]byte) }}
 // readBase fills buf with a full chunk, in one GET.
 func (v *Version) readBase(ctx context.Context, at snapshots.Location, chunk uint64, buf []byte) error {
 	body := bodies.Get().(*[]byte)
-	object, err := v.get(ctx, at, swift.GetOptions{Buf: *body})
+	object, err := snapshots.Fetch(ctx, v.store, at, swift.GetOptions{Buf: *body})
 	if err != nil {
 		return err // without the memory, see [swift.GetOptions]
 	}
@@ -137,24 +137,13 @@ func (v *Version) readPatch(ctx context.Context, at snapshots.Location, chunk ui
 	pos, n := chunks.Span(frames)
 	var stored []byte
 	if n > 0 {
-		object, err := v.get(ctx, at, swift.GetOptions{Off: pos, Len: n})
+		object, err := snapshots.Fetch(ctx, v.store, at, swift.GetOptions{Off: pos, Len: n})
 		if err != nil {
 			return err
 		}
 		stored = object.Body
 	}
 	return decode(x, frames, stored, pos, buf)
-}
-
-// get reads an object that was written once. A replica may not have heard of it
-// yet, so all are asked before it counts as missing.
-func (v *Version) get(ctx context.Context, at snapshots.Location, o swift.GetOptions) (swift.Object, error) {
-	object, err := v.store.Get(ctx, at.Container, at.Name, o)
-	if errors.Is(err, swift.ErrNotFound) {
-		o.Newest, o.Buf = true, nil // the memory is lost, see [swift.GetOptions]
-		object, err = v.store.Get(ctx, at.Container, at.Name, o)
-	}
-	return object, err
 }
 
 // decode writes frames of one chunk, of which stored holds the bytes of the

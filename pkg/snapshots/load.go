@@ -9,12 +9,30 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
-// fetch reads an object that was written once. A replica may not have heard of
+// ErrRootTaken says that a root was published under the name of another.
+var ErrRootTaken = errors.New("another root has this name")
+
+// PutRoot publishes a root (R2). If its name is taken by the same bytes, it was this very
+// PUT, repeated or answered too late; by others, it fails with [ErrRootTaken]. After any
+// other error it may be there or not.
+func PutRoot(ctx context.Context, store swift.Store, root Object) error {
+	_, err := store.Put(ctx, root.Container, root.Name, root.Body, swift.PutOptions{IfNoneMatch: true})
+	if !errors.Is(err, swift.ErrExists) {
+		return err
+	}
+	there, err := store.Head(ctx, root.Container, root.Name, swift.HeadOptions{Newest: true})
+	if err == nil && there.ETag != swift.ETag(root.Body) {
+		err = fmt.Errorf("%s: %w", root.Location, ErrRootTaken)
+	}
+	return err
+}
+
+// Fetch reads an object that was written once. A replica may not have heard of
 // it yet, so all are asked before it counts as absent.
-func fetch(ctx context.Context, store swift.Store, at Location, o swift.GetOptions) (swift.Object, error) {
+func Fetch(ctx context.Context, store swift.Store, at Location, o swift.GetOptions) (swift.Object, error) {
 	object, err := store.Get(ctx, at.Container, at.Name, o)
 	if errors.Is(err, swift.ErrNotFound) && !o.Newest {
-		o.Newest = true
+		o.Newest, o.Buf = true, nil // the memory is lost, see [swift.GetOptions]
 		object, err = store.Get(ctx, at.Container, at.Name, o)
 	}
 	return object, err
@@ -23,7 +41,7 @@ func fetch(ctx context.Context, store swift.Store, at Location, o swift.GetOptio
 // LoadRoot fetches the root that ref names in container and verifies its hash.
 func LoadRoot(ctx context.Context, store swift.Store, container string, ref Ref) (*Root, error) {
 	at := Location{Container: container, Name: ref.Name()}
-	object, err := fetch(ctx, store, at, swift.GetOptions{})
+	object, err := Fetch(ctx, store, at, swift.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +66,7 @@ func ReadIndex(ctx context.Context, store swift.Store, at Location, keys chunks.
 func readTail(ctx context.Context, store swift.Store, at Location, keys chunks.Keys) (*chunks.Index, swift.Object, error) {
 	need := int64(chunks.TailGuess)
 	for {
-		object, err := fetch(ctx, store, at, swift.GetOptions{Off: -need})
+		object, err := Fetch(ctx, store, at, swift.GetOptions{Off: -need})
 		if err != nil {
 			return nil, object, err
 		}
@@ -63,7 +81,7 @@ func readTail(ctx context.Context, store swift.Store, at Location, keys chunks.K
 
 // readWhole fetches a chunk or pack.
 func readWhole(ctx context.Context, store swift.Store, at Location, keys chunks.Keys) (*chunks.Index, swift.Object, error) {
-	object, err := fetch(ctx, store, at, swift.GetOptions{})
+	object, err := Fetch(ctx, store, at, swift.GetOptions{})
 	if err != nil {
 		return nil, object, err
 	}

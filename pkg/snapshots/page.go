@@ -40,7 +40,7 @@ func (p *page) load(ctx context.Context, store swift.Store, containers []Contain
 	if list := p.list.Load(); list != nil {
 		return list, nil
 	}
-	object, err := fetch(ctx, store, p.location(), swift.GetOptions{})
+	object, err := Fetch(ctx, store, p.location(), swift.GetOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func GetPin(ctx context.Context, store swift.Store, container string, child iden
 
 // fetchNewest reads an object that may have been deleted.
 func fetchNewest(ctx context.Context, store swift.Store, at Location) ([]byte, error) {
-	object, err := fetch(ctx, store, at, swift.GetOptions{Newest: true})
+	object, err := Fetch(ctx, store, at, swift.GetOptions{Newest: true})
 	return object.Body, err
 }
 

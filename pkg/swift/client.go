@@ -2,8 +2,6 @@ package swift
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -145,8 +143,7 @@ func (c *Client) Put(ctx context.Context, container, name string, body []byte, o
 	if len(body) > MaxBody {
 		return "", r.fail(ErrRejected, 0, fmt.Errorf("%d bytes, at most %d are stored", len(body), MaxBody))
 	}
-	sum := md5.Sum(body)
-	etag := hex.EncodeToString(sum[:])
+	etag := ETag(body)
 	r.body = body
 	r.headers = ncw.Headers{"ETag": etag, "Content-Type": "application/octet-stream"}
 	if o.IfNoneMatch {

@@ -122,8 +122,14 @@ var ErrBody = errors.New("the body does not have its ETag")
 // store has taken it. Nothing else notices a bit that flipped on the way, in an
 // object without a checksum of its own.
 func (o Object) Verify() error {
-	if sum := md5.Sum(o.Body); hex.EncodeToString(sum[:]) != o.ETag {
+	if ETag(o.Body) != o.ETag {
 		return ErrBody
 	}
 	return nil
+}
+
+// ETag is that of an object of these bytes.
+func ETag(body []byte) string {
+	sum := md5.Sum(body)
+	return hex.EncodeToString(sum[:])
 }

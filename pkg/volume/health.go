@@ -1,39 +1,22 @@
 package volume
 
-import (
-	"sync"
-	"time"
-)
+import "sync/atomic"
 
-// health is how the publication gets on.
-type health struct {
-	mu        sync.Mutex
-	err       error // why the last attempt failed; nil: it did not
-	from      time.Time
-	published time.Time
-}
+// health is why the last attempt to publish failed; none: it did not.
+type health struct{ failing atomic.Pointer[error] }
 
 // note takes notice of how an attempt went.
 func (h *health) note(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err != nil && h.err == nil {
-		h.from = time.Now()
+	if err == nil {
+		h.failing.Store(nil)
+		return
 	}
-	h.err = err
+	h.failing.Store(&err)
 }
 
-// advanced takes notice of a publication.
-func (h *health) advanced() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.published = time.Now()
-}
-
-// get returns when something was last published, and since when and why nothing
-// has succeeded.
-func (h *health) get() (published, from time.Time, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.published, h.from, h.err
+func (h *health) err() error {
+	if failing := h.failing.Load(); failing != nil {
+		return *failing
+	}
+	return nil
 }

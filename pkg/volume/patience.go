@@ -52,8 +52,7 @@ type patient struct {
 type stuck struct {
 	mu     sync.Mutex
 	reads  int
-	from   time.Time // since when there are any
-	newest error     // of an attempt of one of them
+	newest error // of an attempt of one of them
 }
 
 // met notes that an attempt of a read has failed, its first one or another.
@@ -61,9 +60,7 @@ func (s *stuck) met(err error, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first {
-		if s.reads++; s.reads == 1 {
-			s.from = time.Now()
-		}
+		s.reads++
 	}
 	s.newest = err
 }
@@ -75,14 +72,14 @@ func (s *stuck) over() {
 	s.reads--
 }
 
-// get returns since when reads wait, and why; a nil error if none do.
-func (s *stuck) get() (from time.Time, err error) {
+// why returns why reads wait; nil if none do.
+func (s *stuck) why() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reads == 0 {
-		return time.Time{}, nil
+		return nil
 	}
-	return s.from, s.newest
+	return s.newest
 }
 
 // during returns ctx as it is until the volume ends.

@@ -2,8 +2,6 @@ package volume
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -14,7 +12,6 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
-	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // version is the volume as of one published generation.
@@ -250,7 +247,6 @@ func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
 	// Reads look at the head after they looked at the journal, so the new head
 	// comes before the layer goes.
 	p.head.Store(next)
-	p.health.advanced()
 	p.log.add(root, taken)
 	return p.try(ctx, func() error { return p.journal.Retire(ctx, layer.Gen()) })
 }
@@ -289,13 +285,10 @@ func (p *publisher) saveRoot(ctx context.Context, gen uint64, object []byte) (lo
 	return func() (bool, error) { return fenced, lookErr }, err
 }
 
-// putRoot publishes (R2, R7). If the name is taken, by the same bytes it was this
-// very PUT, repeated or answered too late; by others it was a second writer. Each
-// attempt follows a look for a fence, the first one that of the caller.
+// putRoot publishes (R2, R7). Each attempt follows a look for a fence, the first one
+// that of the caller.
 func (p *publisher) putRoot(ctx context.Context, root *snapshots.Root, object []byte, fenced look) error {
-	sum := md5.Sum(object)
-	etag := hex.EncodeToString(sum[:])
-	name := root.Ref.Name()
+	put := snapshots.Object{Location: snapshots.Location{Container: root.Container, Name: root.Ref.Name()}, Body: object}
 	return p.try(ctx, func() error {
 		yes, err := fenced()
 		fenced = func() (bool, error) { return p.config.Fenced(ctx) }
@@ -305,13 +298,9 @@ func (p *publisher) putRoot(ctx context.Context, root *snapshots.Root, object []
 		if yes {
 			return ErrFenced
 		}
-		_, err = p.config.Store.Put(ctx, root.Container, name, object, swift.PutOptions{IfNoneMatch: true})
-		if !errors.Is(err, swift.ErrExists) {
-			return err
-		}
-		there, err := p.config.Store.Head(ctx, root.Container, name, swift.HeadOptions{Newest: true})
-		if err == nil && there.ETag != etag {
-			err = &ObjectError{root.Container, name, ErrSecondWriter}
+		err = snapshots.PutRoot(ctx, p.config.Store, put)
+		if errors.Is(err, snapshots.ErrRootTaken) {
+			err = &ObjectError{put.Container, put.Name, ErrSecondWriter}
 		}
 		return err
 	})

@@ -326,16 +326,14 @@ func (v *Volume) failed(op string, err error) error {
 
 // Stats describes a volume at one moment.
 type Stats struct {
-	Journal     delta.Stats
-	Head        *snapshots.Root // newest published root; nil: none yet
-	PublishedAt time.Time       // when this process last published; zero: never
-	Waiting     time.Time       // when the oldest generation that is not published was sealed; zero: all are
-	Stopped     error           // why the journal takes nothing any more; nil: it does
-	Damaged     error           // the first damage that was proven since the volume was opened; nil: none
-	Failing     error           // why the publication under way, or a read, does not get on; nil: they do
-	FailingFrom time.Time
-	Fetches     int64 // GETs of immutable objects
-	Fetched     int64 // bytes that they returned
+	Journal delta.Stats
+	Head    *snapshots.Root // newest published root; nil: none yet
+	Waiting time.Time       // when the oldest generation that is not published was sealed; zero: all are
+	Stopped error           // why the journal takes nothing any more; nil: it does
+	Damaged error           // the first damage that was proven since the volume was opened; nil: none
+	Failing error           // why the publication under way, or a read, does not get on; nil: they do
+	Fetches int64           // GETs of immutable objects
+	Fetched int64           // bytes that they returned
 }
 
 // Stats returns figures of the moment.
@@ -346,9 +344,8 @@ func (v *Volume) Stats() Stats {
 		Fetches: v.objects.store.gets.Load(),
 		Fetched: v.objects.store.bytes.Load(),
 	}
-	s.PublishedAt, s.FailingFrom, s.Failing = v.publisher.health.get()
-	if s.Failing == nil {
-		s.FailingFrom, s.Failing = v.objects.store.stuck.get()
+	if s.Failing = v.publisher.health.err(); s.Failing == nil {
+		s.Failing = v.objects.store.stuck.why()
 	}
 	if err := v.journal.Err(); errors.Is(err, delta.ErrStopped) {
 		s.Stopped = err
