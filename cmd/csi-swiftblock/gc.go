@@ -176,23 +176,17 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 
 // contents counts the objects of a container and their bytes.
 func (s *session) contents(ctx context.Context, container string) (objects int, bytes int64, err error) {
-	for marker := ""; ; {
-		rows, err := s.store.List(ctx, container, "", marker, swift.MaxListing)
+	for row, err := range swift.Rows(ctx, s.store, container, "") {
 		if errors.Is(err, swift.ErrNotFound) {
 			return objects, bytes, nil
 		}
 		if err != nil {
 			return objects, bytes, err
 		}
-		for _, row := range rows {
-			marker = row.Name
-			objects++
-			bytes += row.Size
-		}
-		if len(rows) < swift.MaxListing {
-			return objects, bytes, nil
-		}
+		objects++
+		bytes += row.Size
 	}
+	return objects, bytes, nil
 }
 
 func printDeleted(w io.Writer, list []deletedView) {

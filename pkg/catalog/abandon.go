@@ -80,7 +80,12 @@ func (c *Catalog) takeFrom(ctx context.Context, v authority.Volume, givenUp bool
 
 // fenced reports whether the open epoch of a volume has its fence (R7) already.
 func (c *Catalog) fenced(ctx context.Context, v authority.Volume) (bool, error) {
-	_, err := c.store.Head(ctx, v.Container, chunks.FenceName(v.Opening.Epoch.Number), swift.HeadOptions{Newest: true})
+	return c.exists(ctx, v.Container, chunks.FenceName(v.Opening.Epoch.Number))
+}
+
+// exists reports whether any replica has an object.
+func (c *Catalog) exists(ctx context.Context, container, name string) (bool, error) {
+	_, err := c.store.Head(ctx, container, name, swift.HeadOptions{Newest: true})
 	if errors.Is(err, swift.ErrNotFound) {
 		return false, nil
 	}

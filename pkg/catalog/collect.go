@@ -243,15 +243,17 @@ func (p *collection) setMark(ctx context.Context) error {
 		lost = r.Epoch.Number
 	}
 	var best chunks.ParsedName
-	err := p.list(ctx, v.Container, chunks.RootPrefix, func(row swift.Info) error {
+	for row, err := range swift.Rows(ctx, p.store, v.Container, chunks.RootPrefix) {
+		if err != nil {
+			return err
+		}
 		name, err := chunks.ParseName(row.Name)
 		if err == nil && p.old(row.Modified) && head.covers(name) && name.Epoch.Number < lost {
 			best = name // rows are in the order of generations
 		}
+	}
+	if best.Epoch.IsZero() {
 		return nil
-	})
-	if err != nil || best.Epoch.IsZero() {
-		return err
 	}
 	start, err := p.rootAt(ctx, v.Container, best.Epoch, best.Gen)
 	if err != nil || start == nil {
@@ -313,21 +315,23 @@ func (p *collection) keepUnknown(ctx context.Context, refs *references) error {
 
 // sweep looks at every object of the container.
 func (p *collection) sweep(ctx context.Context, refs *references) error {
-	err := p.list(ctx, p.volume.Container, "", func(row swift.Info) error {
-		why := p.garbage(row, refs)
-		if why == "" {
-			return nil
+	for row, err := range swift.Rows(ctx, p.store, p.volume.Container, "") {
+		if err != nil {
+			return err
 		}
-		p.found = append(p.found, Garbage{p.volume.Container, row.Name, row.Size, why})
-		if len(p.found) < erasePage {
-			return nil
+		if why := p.garbage(row, refs); why != "" {
+			p.found = append(p.found, Garbage{p.volume.Container, row.Name, row.Size, why})
 		}
-		return p.delete(ctx)
-	})
-	if err == nil && len(p.found) > 0 {
-		err = p.delete(ctx)
+		if len(p.found) == erasePage {
+			if err := p.delete(ctx); err != nil {
+				return err
+			}
+		}
 	}
-	return err
+	if len(p.found) > 0 {
+		return p.delete(ctx)
+	}
+	return nil
 }
 
 // garbage says why an object is not needed, or "".
@@ -388,23 +392,4 @@ func (p *collection) delete(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// list calls visit for each row of a container's listing.
-func (c *Catalog) list(ctx context.Context, container, prefix string, visit func(swift.Info) error) error {
-	for marker := prefix; ; {
-		rows, err := c.store.List(ctx, container, prefix, marker, swift.MaxListing)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			marker = row.Name
-			if err := visit(row); err != nil {
-				return err
-			}
-		}
-		if len(rows) < swift.MaxListing {
-			return nil
-		}
-	}
 }

@@ -126,11 +126,7 @@ func (r *recovery) release(ctx context.Context, v *recovered) error {
 
 // buried reports whether a volume was deleted so long ago that its objects may be gone.
 func (r *recovery) buried(ctx context.Context, container string) (bool, error) {
-	_, err := r.store.Head(ctx, container, chunks.TombstoneName, swift.HeadOptions{Newest: true})
-	if errors.Is(err, swift.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return r.exists(ctx, container, chunks.TombstoneName)
 }
 
 // newestDescriptor returns a volume's newest descriptor and its number; 0 if there

@@ -12,7 +12,6 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/keys"
-	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
 // Confirmation is a node's request for the epoch of its journal.
@@ -183,11 +182,7 @@ func (c *Catalog) unused(ctx context.Context, v authority.Volume) error {
 	looks, ctx := errgroup.WithContext(ctx)
 	for n := v.Opening.Epoch.Number + 1; n <= v.Opening.Epoch.Number+epochsAhead; n++ {
 		looks.Go(func() error {
-			_, err := c.store.Head(ctx, v.Container, chunks.EpochName(n), swift.HeadOptions{Newest: true})
-			if errors.Is(err, swift.ErrNotFound) {
-				return nil
-			}
-			if err != nil {
+			if used, err := c.exists(ctx, v.Container, chunks.EpochName(n)); err != nil || !used {
 				return err
 			}
 			return c.outdated(ctx, v, fmt.Sprintf("epoch %d exists, %d is recorded", n, v.Opening.Epoch.Number))

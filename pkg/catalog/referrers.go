@@ -197,11 +197,7 @@ func (r *recovery) addSnapshots(ctx context.Context) error {
 // whole reports whether a snapshot that is ready was not deleted meanwhile: it has
 // its name in Swift until it is erased, and its root until it is collected.
 func (r *recovery) whole(ctx context.Context, s authority.Snapshot) (bool, error) {
-	_, err := r.store.Head(ctx, s.Container, chunks.TitleName(s.ID), swift.HeadOptions{Newest: true})
-	if errors.Is(err, swift.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
+	if named, err := r.exists(ctx, s.Container, chunks.TitleName(s.ID)); err != nil || !named {
 		return false, err
 	}
 	return r.there(ctx, s.Root)

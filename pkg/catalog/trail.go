@@ -80,15 +80,17 @@ func (c *Catalog) followEpochs(ctx context.Context, container string, t *trail) 
 // epochNumbers lists the numbers of the epochs that were given out, highest first.
 func (c *Catalog) epochNumbers(ctx context.Context, container string) ([]uint64, error) {
 	var numbers []uint64
-	err := c.list(ctx, container, chunks.EpochPrefix, func(row swift.Info) error {
+	for row, err := range swift.Rows(ctx, c.store, container, chunks.EpochPrefix) {
+		if err != nil {
+			return nil, err
+		}
 		n, err := strconv.ParseUint(strings.TrimPrefix(row.Name, chunks.EpochPrefix), 16, 64)
 		if err == nil && chunks.EpochName(n) == row.Name {
 			numbers = append(numbers, n)
 		}
-		return nil
-	})
+	}
 	slices.SortFunc(numbers, func(a, b uint64) int { return cmp.Compare(b, a) })
-	return numbers, err
+	return numbers, nil
 }
 
 // givenOut returns the epoch that was given out under a number, zero if none was.
@@ -115,14 +117,13 @@ func (c *Catalog) givenOut(ctx context.Context, container string, n uint64) (ide
 // highest generation.
 func (c *Catalog) followRoots(ctx context.Context, container string, t *trail) error {
 	var listed []chunks.ParsedName
-	err := c.list(ctx, container, chunks.RootPrefix, func(row swift.Info) error {
+	for row, err := range swift.Rows(ctx, c.store, container, chunks.RootPrefix) {
+		if err != nil {
+			return err
+		}
 		if name, err := chunks.ParseName(row.Name); err == nil && t.before(name) {
 			listed = append(listed, name)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	for _, name := range slices.Backward(listed) { // rows are in the order of generations
 		e, err := c.givenOut(ctx, container, name.Epoch.Number)

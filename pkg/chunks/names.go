@@ -84,14 +84,14 @@ func appendNumbered(b []byte, e ident.Epoch, gen, n uint64, o ident.Open) []byte
 
 // RootName names the root of a generation. It has no opening: a generation has
 // one root, whose bytes are journalled before they are sent (R2).
-func RootName(e ident.Epoch, gen uint64) string { return fmt.Sprintf("r/%s.%08x", e, gen) }
+func RootName(e ident.Epoch, gen uint64) string { return fmt.Sprintf("%s%s.%08x", RootPrefix, e, gen) }
 
 // EpochName names the mark that the epoch with this number was given out; its
 // body carries the tag.
-func EpochName(number uint64) string { return fmt.Sprintf("e/%08x", number) }
+func EpochName(number uint64) string { return fmt.Sprintf("%s%08x", EpochPrefix, number) }
 
 // FenceName names the mark that the epoch with this number is fenced (R7).
-func FenceName(number uint64) string { return fmt.Sprintf("f/%08x", number) }
+func FenceName(number uint64) string { return fmt.Sprintf("%s%08x", FencePrefix, number) }
 
 // DescriptorName names the n-th descriptor of a volume.
 func DescriptorName(n uint64) string { return DescriptorPrefix + strconv.FormatUint(n, 10) }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
 
 // recovery walks the log from the anchor on, past the page cache, and builds
@@ -11,12 +13,12 @@ import (
 type recovery struct {
 	j       *Journal
 	window  window
-	next    tail   // where the next record belongs: its segment, seq and prev
-	off     int64  // in that segment
-	gen     uint64 // of the next record; 0 before the first one
-	open    uint64 // of the last record
-	pad     *pad   // of that opening
-	retired uint64 // generations that are published: their data is not read here any more
+	next    tail       // where the next record belongs: its segment, seq and prev
+	off     int64      // in that segment
+	gen     uint64     // of the next record; 0 before the first one
+	open    ident.Open // of the last record
+	pad     *pad       // of that opening
+	retired uint64     // generations that are published: their data is not read here any more
 }
 
 // run returns where the log ends. It stops at the first broken record, and
@@ -38,7 +40,7 @@ func (r *recovery) run(a anchor) error {
 		if err != nil {
 			return err
 		}
-		if r.gen == 0 || uint64(h.open) != r.open {
+		if r.gen == 0 || h.open != r.open {
 			r.pad = r.j.pad(h.open)
 		}
 		if h.gen > a.retired {
@@ -48,7 +50,7 @@ func (r *recovery) run(a anchor) error {
 			stack.apply(ring, &h, r.next.segment, r.off, r.pad)
 		}
 		stack.state = h.state
-		r.open = uint64(h.open)
+		r.open = h.open
 		r.gen = h.gen
 		if h.kind == kindSeal {
 			r.gen++
@@ -107,7 +109,7 @@ func (r *recovery) recordAt(segment uint64, off int64) (h header, sum uint32, er
 		return h, 0, err
 	case h.id != r.j.id, h.encrypted != (r.j.cfg.Key != nil), h.segment != segment, h.seq != r.next.seq, h.prev != r.next.prev:
 		return h, 0, errNoRecord
-	case h.kind != kindOpen && uint64(h.open) != r.open && r.gen != 0:
+	case h.kind != kindOpen && h.open != r.open && r.gen != 0:
 		return h, 0, errNoRecord
 	case h.gen != r.gen && r.gen != 0, off+headerSize+length > size:
 		return h, 0, errNoRecord

@@ -97,7 +97,11 @@ func ParseFields(fields map[string]string) (Set, error) {
 			s.Own = uint32(id)
 			continue
 		}
-		if err := s.add(uint32(id), func() ([]byte, error) { return hex.DecodeString(value) }); err != nil {
+		secret, err := hex.DecodeString(value)
+		if err != nil {
+			return Set{}, errFields // and not the value
+		}
+		if err := s.add(uint32(id), secret); err != nil {
 			return Set{}, err
 		}
 	}
@@ -121,19 +125,18 @@ func FromBytes(own uint32, secrets map[uint32][]byte) (Set, error) {
 	}
 	s := Set{Own: own, Secrets: map[uint32]Secret{}}
 	for id, secret := range secrets {
-		if err := s.add(id, func() ([]byte, error) { return secret, nil }); err != nil {
+		if err := s.add(id, secret); err != nil {
 			return Set{}, err
 		}
 	}
 	return s, s.check()
 }
 
-func (s Set) add(id uint32, value func() ([]byte, error)) error {
-	b, err := value()
-	if err != nil || id == 0 || len(b) != len(Secret{}) || s.Secrets[id] != (Secret{}) || Secret(b) == (Secret{}) {
+func (s Set) add(id uint32, secret []byte) error {
+	if id == 0 || len(secret) != len(Secret{}) || s.Secrets[id] != (Secret{}) || Secret(secret) == (Secret{}) {
 		return errFields // and not the value
 	}
-	s.Secrets[id] = Secret(b)
+	s.Secrets[id] = Secret(secret)
 	return nil
 }
 

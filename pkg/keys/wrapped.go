@@ -98,7 +98,7 @@ func (c Class) Unwrap(volume string, w *Wrapped) (Set, error) {
 	}
 	s := Set{Own: binary.LittleEndian.Uint32(text), Secrets: map[uint32]Secret{}}
 	for entry := range slices.Chunk(text[4:], entrySize) {
-		err = cmp.Or(err, s.add(binary.LittleEndian.Uint32(entry), func() ([]byte, error) { return entry[4:], nil }))
+		err = cmp.Or(err, s.add(binary.LittleEndian.Uint32(entry), entry[4:]))
 	}
 	if err = cmp.Or(err, s.check()); err != nil {
 		return Set{}, fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -206,19 +206,13 @@ func ListPins(ctx context.Context, store swift.Store, container string) ([]ident
 // listIDs lists the identities that follow prefix; other names are not ours.
 func listIDs[T any](ctx context.Context, store swift.Store, container, prefix string, parse func(string) (T, error)) ([]T, error) {
 	var ids []T
-	for marker := prefix; ; {
-		rows, err := store.List(ctx, container, prefix, marker, swift.MaxListing)
+	for row, err := range swift.Rows(ctx, store, container, prefix) {
 		if err != nil {
 			return nil, err
 		}
-		for _, row := range rows {
-			if id, err := parse(row.Name[len(prefix):]); err == nil {
-				ids = append(ids, id)
-			}
-			marker = row.Name
-		}
-		if len(rows) < swift.MaxListing {
-			return ids, nil
+		if id, err := parse(row.Name[len(prefix):]); err == nil {
+			ids = append(ids, id)
 		}
 	}
+	return ids, nil
 }

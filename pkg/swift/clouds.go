@@ -1,6 +1,7 @@
 package swift
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -150,7 +151,7 @@ func fromVariables(get func(string) string) (Credentials, error) {
 	c := cloud{
 		AuthType:  get("OS_AUTH_TYPE"),
 		Region:    get("OS_REGION_NAME"),
-		Interface: firstOf(get("OS_INTERFACE"), get("OS_ENDPOINT_TYPE")),
+		Interface: cmp.Or(get("OS_INTERFACE"), get("OS_ENDPOINT_TYPE")),
 		CAFile:    get(caVariable),
 	}
 	a := &c.Auth
@@ -176,10 +177,10 @@ func (c cloud) credentials() (Credentials, error) {
 	cred := Credentials{
 		Version: 3, AuthURL: a.URL,
 		User: a.User, UserID: a.UserID, Key: a.Password,
-		UserDomain: firstOf(a.UserDomain, a.Domain), UserDomainID: firstOf(a.UserDomainID, a.DomainID),
+		UserDomain: cmp.Or(a.UserDomain, a.Domain), UserDomainID: cmp.Or(a.UserDomainID, a.DomainID),
 		AppID: a.AppID, AppName: a.AppName, AppSecret: a.AppSecret,
 		Project: a.Project, ProjectID: a.ProjectID,
-		ProjectDomain: firstOf(a.ProjectDomain, a.Domain), ProjectDomainID: firstOf(a.ProjectDomainID, a.DomainID),
+		ProjectDomain: cmp.Or(a.ProjectDomain, a.Domain), ProjectDomainID: cmp.Or(a.ProjectDomainID, a.DomainID),
 		Region: c.Region, Interface: strings.TrimSuffix(c.Interface, "URL"),
 		CAFile: c.CAFile, Insecure: c.Verify != nil && !*c.Verify,
 	}
@@ -199,14 +200,4 @@ func (c cloud) credentials() (Credentials, error) {
 		cred.AuthURL = base + "/v3" // many files name the service without its version
 	}
 	return cred, nil
-}
-
-// firstOf returns the first of its arguments that is not empty.
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

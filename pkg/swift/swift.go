@@ -22,6 +22,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"errors"
+	"iter"
 	"time"
 )
 
@@ -126,6 +127,28 @@ func (o Object) Verify() error {
 		return ErrBody
 	}
 	return nil
+}
+
+// Rows yields what a container's listing says of the objects whose names start with
+// prefix and are longer, in order of their names' bytes. An error is the last it yields.
+func Rows(ctx context.Context, store Store, container, prefix string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		for marker := prefix; ; {
+			rows, err := store.List(ctx, container, prefix, marker, MaxListing)
+			if err != nil {
+				yield(Info{}, err)
+				return
+			}
+			for _, row := range rows {
+				if marker = row.Name; !yield(row, nil) {
+					return
+				}
+			}
+			if len(rows) < MaxListing {
+				return
+			}
+		}
+	}
 }
 
 // ETag is that of an object of these bytes.

@@ -109,16 +109,11 @@ func (w *world) run(v any, args ...string) {
 func (w *world) chunkObjects(container string) map[string]int64 {
 	w.t.Helper()
 	sizes := map[string]int64{}
-	for marker := chunks.ChunkPrefix; ; {
-		rows, err := w.store.List(w.ctx, container, chunks.ChunkPrefix, marker, swift.MaxListing)
+	for row, err := range swift.Rows(w.ctx, w.store, container, chunks.ChunkPrefix) {
 		w.check(err)
-		for _, row := range rows {
-			sizes[row.Name], marker = row.Size, row.Name
-		}
-		if len(rows) < swift.MaxListing {
-			return sizes
-		}
+		sizes[row.Name] = row.Size
 	}
+	return sizes
 }
 
 // empty checks that collections leave no container, once all is deleted.
