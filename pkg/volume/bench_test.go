@@ -11,7 +11,7 @@ import (
 )
 
 func BenchmarkReadCached4K(b *testing.B) {
-	r := newRig(b, 64*mib, func(c *Config) { c.Cache = NewCache(128 * mib); c.ReadAhead = -1 })
+	r := newRig(b, 64*mib, func(c *Config) { c.Cache = NewCache(128 * mib); c.readAhead = -1 })
 	r.write(0, noise(1, 32*mib))
 	r.head = r.close()
 	r.nextEpoch()

@@ -66,11 +66,11 @@ func (s *sparseList) take(n int) []sparse {
 // watchSparse searches for sparse packs once in a while: for the first time after
 // a random part of it, so that the volumes of a node do not do so together.
 func (p *publisher) watchSparse(ctx context.Context) error {
-	if p.config.Compact < 0 {
+	if p.config.compact < 0 {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	due := time.NewTimer(rand.N(p.config.Compact))
+	due := time.NewTimer(rand.N(p.config.compact))
 	defer due.Stop()
 	for {
 		select {
@@ -78,7 +78,7 @@ func (p *publisher) watchSparse(ctx context.Context) error {
 			return ctx.Err()
 		case <-due.C:
 		}
-		due.Reset(p.config.Compact)
+		due.Reset(p.config.compact)
 		if _, snapshotOnly, _ := p.pace.get(); snapshotOnly {
 			continue
 		}

@@ -47,7 +47,7 @@ func TestSparsePacksAreCompacted(t *testing.T) {
 		r := newRig(t, 64*mib, nil)
 		first := packed(r, 8, c.anew)
 		old := packsOf(r, first)[0]
-		r.tune = func(c *Config) { c.Compact, c.RPO = 5*time.Millisecond, 400*time.Millisecond }
+		r.tune = func(c *Config) { c.compact, c.RPO = 5*time.Millisecond, 400*time.Millisecond }
 		r.restart()
 		if c.compacted {
 			waitFor(t, func() bool { return !slices.Contains(packsOf(r, r.Stats().Head), old) })

@@ -52,28 +52,6 @@ type Config struct {
 	// uploaded or published, and no fence is looked for.
 	Scratch bool
 
-	// Compact is how often packs of which little is needed are searched for, except
-	// with SnapshotOnly; 0: once a day, negative: never.
-	Compact time.Duration
-
-	// Parallel bounds the uploads of this volume under way at one time; 0: 4. Each
-	// may need 24 MiB of memory.
-	Parallel int
-
-	// ReadAhead bounds how far ahead of a sequential reader is read, in bytes; 0:
-	// 56 MiB, so that five chunks can be on their way while one is read and one
-	// waits; negative: not at all. It is never more than what a full cache keeps of
-	// new slots.
-	ReadAhead int64
-
-	// Missing is how long a referenced object must stay absent before that is
-	// proven damage; 0: 60 s.
-	Missing time.Duration
-
-	// Fenced tells whether the epoch is fenced (R7), asked before the volume serves,
-	// before each root is published and every RPO. nil: whether the epoch's `f/` object is there.
-	Fenced func(context.Context) (bool, error)
-
 	// OnPublished is called, in order, for each root after it is stored and before
 	// its layer leaves the journal: who keeps what it is given can open the volume
 	// again without Swift. It is called again until it returns nil. It may be nil.
@@ -82,10 +60,34 @@ type Config struct {
 	keys chunks.Keys // of all objects that the volume reads
 	key  chunks.Key  // of those that it writes
 
-	// pause is waited between attempts; tests shorten it.
+	// What follows is for tests to change.
+
+	// compact is how often packs of which little is needed are searched for, except
+	// with SnapshotOnly; 0: once a day, negative: never.
+	compact time.Duration
+
+	// parallel bounds the uploads of this volume under way at one time; 0: 4. Each
+	// may need 24 MiB of memory.
+	parallel int
+
+	// readAhead bounds how far ahead of a sequential reader is read, in bytes; 0:
+	// 56 MiB, so that five chunks can be on their way while one is read and one
+	// waits; negative: not at all. It is never more than what a full cache keeps of
+	// new slots.
+	readAhead int64
+
+	// missing is how long a referenced object must stay absent before that is
+	// proven damage; 0: 60 s.
+	missing time.Duration
+
+	// fenced tells whether the epoch is fenced (R7), asked before the volume serves,
+	// before each root is published and every RPO. nil: whether the epoch's `f/` object is there.
+	fenced func(context.Context) (bool, error)
+
+	// pause is waited between attempts.
 	pause backoff
 	// ask is how long the opening waits for the answer whether the epoch is fenced,
-	// and how soon after that one asks again; tests shorten it.
+	// and how soon after that one asks again.
 	ask time.Duration
 }
 
@@ -126,18 +128,18 @@ func (c Config) withDefaults() (Config, error) {
 	if c.RPO <= 0 {
 		c.RPO = defaultRPO
 	}
-	if c.Compact == 0 {
-		c.Compact = 24 * time.Hour
+	if c.compact == 0 {
+		c.compact = 24 * time.Hour
 	}
-	if c.Parallel <= 0 {
-		c.Parallel = 4
+	if c.parallel <= 0 {
+		c.parallel = 4
 	}
-	if c.ReadAhead == 0 {
-		c.ReadAhead = 7 * chunks.Size
+	if c.readAhead == 0 {
+		c.readAhead = 7 * chunks.Size
 	}
-	c.ReadAhead = min(c.ReadAhead, c.Cache.slots.Fresh())
-	if c.Missing <= 0 {
-		c.Missing = time.Minute
+	c.readAhead = min(c.readAhead, c.Cache.slots.Fresh())
+	if c.missing <= 0 {
+		c.missing = time.Minute
 	}
 	if c.pause == (backoff{}) {
 		c.pause = backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
@@ -145,8 +147,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ask == 0 {
 		c.ask = 2 * time.Second
 	}
-	if c.Fenced == nil {
-		c.Fenced = fencedBy(c.Store, c.Container, c.Journal.Identity().Epoch)
+	if c.fenced == nil {
+		c.fenced = fencedBy(c.Store, c.Container, c.Journal.Identity().Epoch)
 	}
 	return c, nil
 }

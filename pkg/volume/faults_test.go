@@ -378,7 +378,7 @@ func TestOrderOfPublication(t *testing.T) {
 // data, and no name is ever used for other bytes (R2, B8).
 func TestDeathAtEveryRequest(t *testing.T) {
 	for allowed := 0; ; allowed++ {
-		r := newRig(t, 32*mib, func(c *Config) { c.Parallel = 1 })
+		r := newRig(t, 32*mib, func(c *Config) { c.parallel = 1 })
 		requests := 0
 		r.store.set(func(s *spy) {
 			s.before = func(op, name string) error {

@@ -42,7 +42,7 @@ func TestFence(t *testing.T) {
 		t.Errorf("fenced, it put %v", names)
 	}
 	r.must(r.Stop())
-	r.tune = func(c *Config) { c.Fenced = func(context.Context) (bool, error) { return false, nil } }
+	r.tune = func(c *Config) { c.fenced = func(context.Context) (bool, error) { return false, nil } }
 	r.open()
 	r.want(8192, noise(3, 4096))
 }
@@ -75,7 +75,7 @@ func TestFenceIsWatchedFor(t *testing.T) {
 	fenced := make(chan bool, 1)
 	r := newRig(t, mib, func(c *Config) {
 		c.RPO, c.SnapshotOnly = 5*time.Millisecond, true
-		c.Fenced = func(context.Context) (bool, error) {
+		c.fenced = func(context.Context) (bool, error) {
 			select {
 			case <-fenced:
 				return true, nil
@@ -107,7 +107,7 @@ func TestFenceIsAskedForAtOpening(t *testing.T) {
 		}
 	}
 	r.must(r.Stop())
-	r.tune = func(c *Config) { c.Fenced, c.ask = away, 20*time.Millisecond }
+	r.tune = func(c *Config) { c.fenced, c.ask = away, 20*time.Millisecond }
 	r.open()
 	r.want(0, noise(1, 4096))
 	r.write(4096, noise(2, 4096))

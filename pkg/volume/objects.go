@@ -52,7 +52,7 @@ type objects struct {
 }
 
 func newObjects(life context.Context, c Config) *objects {
-	return &objects{&patient{Store: c.Store, traffic: c.Traffic, life: life, pause: c.pause, missing: c.Missing}, c.Cache, c.keys}
+	return &objects{&patient{Store: c.Store, traffic: c.Traffic, life: life, pause: c.pause, missing: c.missing}, c.Cache, c.keys}
 }
 
 // entry looks a chunk up in a table.

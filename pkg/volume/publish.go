@@ -119,7 +119,7 @@ func (p *publisher) askAtOpening(ctx context.Context) (asked bool, _ error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.ask)
 	defer cancel()
-	fenced, err := p.config.Fenced(ctx)
+	fenced, err := p.config.fenced(ctx)
 	if err == nil && fenced {
 		return true, ErrFenced
 	}
@@ -141,7 +141,7 @@ func (p *publisher) watchFence(ctx context.Context, asked bool) error {
 			continue
 		case <-time.After(rpo):
 		}
-		fenced, err := p.config.Fenced(ctx)
+		fenced, err := p.config.fenced(ctx)
 		// No answer is no reason to stop: no root is published without one.
 		if err == nil && fenced {
 			return ErrFenced
@@ -279,7 +279,7 @@ func (p *publisher) saveRoot(ctx context.Context, gen uint64, object []byte) (lo
 	var fenced bool
 	var lookErr error
 	var looking sync.WaitGroup
-	looking.Go(func() { fenced, lookErr = p.config.Fenced(ctx) })
+	looking.Go(func() { fenced, lookErr = p.config.fenced(ctx) })
 	defer looking.Wait()
 	err := p.try(ctx, func() error { return p.journal.SaveRoot(gen, object) })
 	return func() (bool, error) { return fenced, lookErr }, err
@@ -291,7 +291,7 @@ func (p *publisher) putRoot(ctx context.Context, root *snapshots.Root, object []
 	put := snapshots.Object{Location: snapshots.Location{Container: root.Container, Name: root.Ref.Name()}, Body: object}
 	return p.try(ctx, func() error {
 		yes, err := fenced()
-		fenced = func() (bool, error) { return p.config.Fenced(ctx) }
+		fenced = func() (bool, error) { return p.config.fenced(ctx) }
 		if err != nil {
 			return err
 		}

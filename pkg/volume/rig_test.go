@@ -127,7 +127,7 @@ func (r *rig) tryOpen() error {
 	told := r.recorded
 	config := Config{
 		Journal: journal, Store: r.store, Container: r.container, Head: r.head, Keys: r.keys, RPO: time.Hour,
-		Missing: 50 * time.Millisecond, pause: backoff{first: time.Millisecond, most: 20 * time.Millisecond},
+		missing: 50 * time.Millisecond, pause: backoff{first: time.Millisecond, most: 20 * time.Millisecond},
 		OnPublished: func(_ context.Context, p Published) error { told.Store(p.Root); return nil },
 	}
 	if r.tune != nil {

@@ -58,7 +58,7 @@ func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.
 		return nil, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(u.config.Parallel)
+	g.SetLimit(u.config.parallel)
 	for _, page := range update.Pages {
 		put := func(ctx context.Context) error { return u.put(ctx, page.Location, page.Body) }
 		g.Go(func() error { return u.config.Traffic.inTurn(ctx, u.class, put) })
@@ -98,7 +98,7 @@ func (u *upload) put(ctx context.Context, at snapshots.Location, body []byte) er
 // and learns the entries that this changes.
 func (u *upload) data(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(u.config.Parallel)
+	g.SetLimit(u.config.parallel)
 	err := u.all(ctx, g, u.class, planned(u.layer.Chunks(), func(chunk uint64) (work, error) { return u.plan(ctx, chunk) }))
 	if err == nil && u.class() != overdue {
 		few := slices.Values(u.sparse.take(maxCompact))

@@ -72,7 +72,7 @@ func Open(ctx context.Context, config Config) (*Volume, error) {
 	v := &Volume{
 		journal:  config.Journal,
 		layers:   config.Journal,
-		ahead:    &readAhead{limit: config.ReadAhead},
+		ahead:    &readAhead{limit: config.readAhead},
 		traffic:  config.Traffic,
 		resizing: make(chan struct{}, 1),
 		closing:  make(chan struct{}, 1),
