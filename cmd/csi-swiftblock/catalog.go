@@ -27,7 +27,7 @@ type catalogFlags struct {
 }
 
 func (f *catalogFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.authority, "authority", "/var/lib/csi-swiftblock/authority", "directory of the records of volumes and snapshots, or kubernetes: custom resources of the cluster")
+	c.Flags().StringVar(&f.authority, "authority", defaultState+"/authority", "directory of the records of volumes and snapshots, or kubernetes: custom resources of the cluster")
 	c.Flags().StringVar(&f.prefix, "prefix", "swiftblock_", "what the names of our containers in Swift begin with")
 	c.Flags().StringVar(&f.cluster, "cluster", noCluster, "name of this cluster, in Kubernetes the clusterName of the chart; containers of another one are refused")
 	c.MarkFlagDirname("authority")

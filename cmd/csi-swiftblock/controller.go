@@ -55,6 +55,14 @@ func controllerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			chores := []func(context.Context) error{ // of one controller, which leads
+				every(sweep, func(ctx context.Context) { sweepOnce(ctx, s.catalog) }),
+				every(collect, func(ctx context.Context) { collectOnce(ctx, s.catalog) }),
+				every(admissionPeriod, admit),
+				every(look, func(ctx context.Context) {
+					lookOnce(ctx, driver.Monitor{Catalog: s.catalog, Exports: exports, Board: shown})
+				}),
+			}
 			go watchStore(c.Context(), store)
 			return together(c.Context(),
 				func(ctx context.Context) error {
@@ -71,20 +79,7 @@ func controllerCommand() *cobra.Command {
 				func(ctx context.Context) error {
 					return lead(ctx, func(ctx context.Context) error {
 						defer shown.Forget()
-						return together(ctx,
-							func(ctx context.Context) error {
-								return every(ctx, sweep, func() { sweepOnce(ctx, s.catalog) })
-							},
-							func(ctx context.Context) error {
-								return every(ctx, collect, func() { collectOnce(ctx, s.catalog) })
-							},
-							func(ctx context.Context) error {
-								return every(ctx, admissionPeriod, func() { admit(ctx) })
-							},
-							func(ctx context.Context) error {
-								return every(ctx, look, func() { lookOnce(ctx, driver.Monitor{Catalog: s.catalog, Exports: exports, Board: shown}) })
-							},
-						)
+						return together(ctx, chores...)
 					})
 				},
 			)
@@ -96,8 +91,8 @@ func controllerCommand() *cobra.Command {
 	c.Flags().DurationVar(&sweep, "sweep", time.Minute, "how often deleted volumes are looked for; 0: never")
 	c.Flags().DurationVar(&collect, "collect", time.Hour, "how often old versions of living volumes are looked for; 0: never")
 	c.Flags().DurationVar(&look, "look", time.Minute, "in Kubernetes: how often volumes are looked at, for the status of their resources and for events; 0: never")
-	c.Flags().StringVar(&csiEndpoint, "csi", "unix:///run/csi-swiftblock/controller.sock", "CSI endpoint")
-	c.Flags().StringVar(&openings, "openings", "unix:///run/csi-swiftblock/openings.sock", "where export processes reach the controller: a unix socket or HOST:PORT")
+	c.Flags().StringVar(&csiEndpoint, "csi", "unix://"+defaultRun+"/controller.sock", "CSI endpoint")
+	c.Flags().StringVar(&openings, "openings", defaultOpenings, "where export processes reach the controller: a unix socket or HOST:PORT")
 	c.Flags().StringSliceVar(&nodes, "nodes", nil, "ids of the nodes that volumes may be published to; default: any, in Kubernetes those of the cluster")
 	c.Flags().StringVar(&taint, "startup-taint", "", "in Kubernetes: a taint that is taken from nodes once the driver answers there")
 	c.Flags().StringVar(&lease, "lease", "csi-swiftblock", "in Kubernetes: the lease by which several controllers agree on who sweeps and collects")
@@ -105,20 +100,22 @@ func controllerCommand() *cobra.Command {
 	return c
 }
 
-// every does something periodically until ctx ends; never, if the period is 0.
-func every(ctx context.Context, period time.Duration, do func()) error {
-	if period <= 0 {
-		<-ctx.Done()
-		return nil
-	}
-	tick := time.NewTicker(period)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+// every returns a task that does something periodically; never, if the period is 0.
+func every(period time.Duration, do func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if period <= 0 {
+			<-ctx.Done()
 			return nil
-		case <-tick.C:
-			do()
+		}
+		tick := time.NewTicker(period)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				do(ctx)
+			}
 		}
 	}
 }

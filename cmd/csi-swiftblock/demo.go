@@ -35,7 +35,7 @@ that Swift, else the embedded server.`,
 			return demo.Run(c.Context(), config)
 		},
 	}
-	c.Flags().StringVar(&config.State, "state", "/var/lib/csi-swiftblock", "directory on a real disk for what the demo makes")
+	c.Flags().StringVar(&config.State, "state", defaultState, "directory on a real disk for what the demo makes")
 	c.Flags().BoolVar(&config.Keep, "keep", false, "leave the demo's directory for inspection")
 	return c
 }

@@ -88,11 +88,11 @@ serves.`,
 			return serveExports(ctx, exports, server, tasks)
 		},
 	}
-	c.Flags().StringVar(&config.Dir, "state", "/var/lib/csi-swiftblock/export", "directory of the journals, on a real disk")
+	c.Flags().StringVar(&config.Dir, "state", defaultJournals, "directory of the journals, on a real disk")
 	c.Flags().StringVar(&budget, "journal-budget", "", "what all journals may take together, such as 200Gi; default: 90 % of their file system")
 	c.Flags().StringVar(&config.RunDir, "run", defaultRun, "directory that survives the process and not the reboot")
 	c.Flags().StringVar(&config.Node, "node", "", "id of this node, the same as of the node process")
-	c.Flags().StringVar(&portal, "portal", "127.0.0.1:13260", "loopback address and port of the iSCSI targets")
+	c.Flags().StringVar(&portal, "portal", defaultPortal, "loopback address and port of the iSCSI targets")
 	c.Flags().Int64Var(&cacheMiB, "cache", 256, "MiB of memory for what was read from Swift")
 	c.Flags().Int64Var(&buffersMiB, "buffers", 64, "MiB of memory for commands on their way, of all volumes together; each has up to 16 MiB besides")
 	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory")
@@ -110,10 +110,10 @@ type ways struct {
 }
 
 func (w *ways) add(c *cobra.Command) {
-	c.Flags().StringVar(&w.listen, "listen", "unix:///run/csi-swiftblock/export.sock", "socket where node, and a controller on this machine, reach this process")
+	c.Flags().StringVar(&w.listen, "listen", defaultExport, "socket where node, and a controller on this machine, reach this process")
 	c.Flags().StringVar(&w.network, "network", "", "HOST:PORT where a controller on another machine reaches this process")
 	c.Flags().StringVar(&w.endpoint, "endpoint", "", "HOST:PORT that the controller is told; default: that of --network")
-	c.Flags().StringVar(&w.controller, "controller", "unix:///run/csi-swiftblock/openings.sock", "where the controller answers: a unix socket or HOST:PORT")
+	c.Flags().StringVar(&w.controller, "controller", defaultOpenings, "where the controller answers: a unix socket or HOST:PORT")
 	addCertificates(c, &w.certificates)
 }
 

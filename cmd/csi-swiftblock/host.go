@@ -17,8 +17,15 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
 )
 
-// defaultRun is the directory that export, node and the host share, on a tmpfs.
-const defaultRun = "/run/csi-swiftblock"
+// Where processes find each other and their files unless they are told.
+const (
+	defaultRun      = "/run/csi-swiftblock" // what export, node and the host share, on a tmpfs
+	defaultExport   = "unix://" + defaultRun + "/export.sock"
+	defaultOpenings = "unix://" + defaultRun + "/openings.sock"
+	defaultPortal   = "127.0.0.1:13260"
+	defaultState    = "/var/lib/csi-swiftblock" // on a real disk
+	defaultJournals = defaultState + "/export"
+)
 
 func hostCommand() *cobra.Command {
 	c := group("host", "What the host's systemd runs when the machine goes up and down", hostStartCommand(), hostStopCommand(), hostServeCommand())

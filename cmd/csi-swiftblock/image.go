@@ -234,8 +234,7 @@ type importing struct {
 // Begin holds an import to its size, in the catalog's unit: of an interrupted one
 // of another size it could not use the volume.
 func (i importing) Begin(ctx context.Context, name string, size int64) (image.Target, error) {
-	const unit = 4096
-	t, err := i.catalog.BeginImport(ctx, catalog.VolumeSpec{Name: name, Required: size, Limit: (size + unit - 1) / unit * unit, Parameters: i.parameters, Keys: i.keys})
+	t, err := i.catalog.BeginImport(ctx, catalog.VolumeSpec{Name: name, Required: size, Limit: (size + catalog.SizeUnit - 1) / catalog.SizeUnit * catalog.SizeUnit, Parameters: i.parameters, Keys: i.keys})
 	switch {
 	case errors.Is(err, catalog.ErrBusy), errors.Is(err, catalog.ErrRolledBack):
 		return image.Target{}, err // it is not ours to abort

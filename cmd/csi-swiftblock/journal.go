@@ -22,7 +22,7 @@ func journalCommand() *cobra.Command {
 type stateFlag struct{ dir string }
 
 func (f *stateFlag) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.dir, "state", "/var/lib/csi-swiftblock/export", "directory of the journals")
+	c.Flags().StringVar(&f.dir, "state", defaultJournals, "directory of the journals")
 	c.MarkFlagDirname("state")
 }
 

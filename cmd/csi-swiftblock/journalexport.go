@@ -98,7 +98,7 @@ holds are listed with --json.`,
 	state.add(c)
 	out.add(c)
 	key.add(c)
-	c.Flags().StringVar(&runDir, "run", "/run/csi-swiftblock", "directory of the export process that survives it and not the reboot: it has the keys of encrypted volumes")
+	c.Flags().StringVar(&runDir, "run", defaultRun, "directory of the export process that survives it and not the reboot: it has the keys of encrypted volumes")
 	c.Flags().BoolVar(&only, "only", false, "write only what the journal itself holds")
 	c.Flags().BoolVar(&damaged, "damaged", false, "write what precedes the damage of a damaged journal")
 	c.Flags().BoolVar(&force, "force", false, "replace a file that exists, or overwrite a block device")

@@ -55,10 +55,10 @@ failure; the exit code is 1 if any failed. Nothing is changed.`,
 	}
 	out.add(c)
 	c.Flags().StringVar(&node.Root, "host-root", "", `the host's file system as seen from here, such as "/proc/1/root"`)
-	c.Flags().StringVar(&node.StateDir, "state", "/var/lib/csi-swiftblock", "the host's directory of journals")
+	c.Flags().StringVar(&node.StateDir, "state", defaultState, "the host's directory of journals")
 	c.Flags().StringVar(&node.KubeletDir, "kubelet", "/var/lib/kubelet", "the host's directory of kubelet")
 	c.Flags().StringVar(&node.KubeletConfig, "kubelet-config", "", "kubelet's configuration file; default: config.yaml in --kubelet")
-	c.Flags().StringVar(&node.Portal, "portal", "127.0.0.1:13260", "address and port of the iSCSI targets")
+	c.Flags().StringVar(&node.Portal, "portal", defaultPortal, "address and port of the iSCSI targets")
 	c.Flags().StringVar(&node.Network, "network", "", "HOST:PORT where the controller reaches export")
 	c.Flags().StringVar(&journal, "journal-size", "", "what one journal may take, such as 1Gi; default: 10Gi, as in a StorageClass")
 	c.Flags().BoolVar(&initial, "init", false, "before export and node start: check the host alone, and fail only where there are no volumes yet")

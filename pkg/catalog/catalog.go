@@ -54,6 +54,10 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
+// LostKept is how long everything stays of an epoch whose node was lost, and how long
+// that is told of (docs/design.md, section 6).
+const LostKept = 14 * 24 * time.Hour
+
 // Config is what a catalog stands on.
 type Config struct {
 	Authority authority.Authority
@@ -70,7 +74,7 @@ type Config struct {
 	// not at all.
 	Grace time.Duration
 	// LostKept is how long everything stays of an epoch whose node was lost: it
-	// may hold more than was found; default 14 days.
+	// may hold more than was found; default [LostKept].
 	LostKept time.Duration
 	// Patience is how long a record may exist without its claim before the sweep
 	// takes it for the rest of a call that died; default 10 minutes.
@@ -129,7 +133,7 @@ func New(config Config) *Catalog {
 		config.Unfinished = 7 * 24 * time.Hour
 	}
 	if config.LostKept == 0 {
-		config.LostKept = 14 * 24 * time.Hour
+		config.LostKept = LostKept
 	}
 	if config.SearchPause == 0 {
 		config.SearchPause = time.Second

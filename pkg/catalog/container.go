@@ -36,8 +36,8 @@ type descriptor struct {
 }
 
 const (
-	// sizeUnit is the unit of volume sizes, in bytes: the physical block.
-	sizeUnit = 4096
+	// SizeUnit is the unit of volume sizes, in bytes: the physical block.
+	SizeUnit = 4096
 	// firstDescriptor is its number; each recovery and each rewrapping puts the next one.
 	firstDescriptor = 1
 )
@@ -46,7 +46,7 @@ const (
 func (c *Catalog) describe(ctx context.Context, v authority.Volume) error {
 	body, err := json.Marshal(descriptor{
 		Format: authority.FormatOf(v), Volume: v.ID, Name: v.Name, Cluster: c.config.Cluster,
-		Size: v.Size, ChunkSize: chunks.Size, BlockSize: sizeUnit,
+		Size: v.Size, ChunkSize: chunks.Size, BlockSize: SizeUnit,
 		Parameters: v.Parameters, Mutable: v.Mutable, Created: v.Created, Origin: v.Origin, Keys: v.Keys,
 	})
 	if err != nil {

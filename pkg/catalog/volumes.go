@@ -196,7 +196,7 @@ func sizeFor(spec VolumeSpec, source int64) (int64, error) {
 	} else if spec.Required == 0 {
 		least = DefaultSize
 		if spec.Limit > 0 {
-			least = min(least, spec.Limit/sizeUnit*sizeUnit)
+			least = min(least, spec.Limit/SizeUnit*SizeUnit)
 		}
 	}
 	return fit(least, spec.Limit)
@@ -207,9 +207,9 @@ func fit(least, limit int64) (int64, error) {
 	if limit < 0 || least > snapshots.MaxSize {
 		return 0, fmt.Errorf("%w: a volume has at most %d bytes", ErrOutOfRange, int64(snapshots.MaxSize))
 	}
-	size := (least + sizeUnit - 1) / sizeUnit * sizeUnit
+	size := (least + SizeUnit - 1) / SizeUnit * SizeUnit
 	if size == 0 || limit > 0 && size > limit {
-		return 0, fmt.Errorf("%w: no multiple of %d bytes from %d to %d", ErrOutOfRange, sizeUnit, least, limit)
+		return 0, fmt.Errorf("%w: no multiple of %d bytes from %d to %d", ErrOutOfRange, SizeUnit, least, limit)
 	}
 	return size, nil
 }

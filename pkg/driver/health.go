@@ -114,9 +114,6 @@ const (
 	healthWait = 5 * time.Second
 	// healthAsked bounds how many nodes are asked at a time.
 	healthAsked = 16
-	// healthKept is how long the loss of a node is told of: as long as what the
-	// volume's older history was is kept (docs/design.md, section 6).
-	healthKept = 14 * 24 * time.Hour
 )
 
 // ControllerGetVolumeHealth tells what is wrong with a volume, as its record and
@@ -167,7 +164,7 @@ func (c *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.Cont
 // volume that no node writes.
 func lookAt(ctx context.Context, exports Exports, v authority.Volume) (health, *wire.StatusResponse) {
 	health := newHealth(v.ID)
-	if r := v.Recovered; r != nil && time.Since(r.At) < healthKept {
+	if r := v.Recovered; r != nil && time.Since(r.At) < catalog.LostKept {
 		if r.Newest.IsZero() {
 			health.add(csi.VolumeHealthErrorType_DATA_LOSS, reasonRolledBack,
 				"node %q was given up at %v with all that it had written since it opened the volume", r.Node, r.At.Format(time.RFC3339))
