@@ -284,9 +284,11 @@ func (e *export) openVolume(ctx context.Context, r *record) (*volume.Volume, err
 		return nil, err
 	}
 	e.apply(parameters.Mutable)
+	uploads := throttled{store, e.limits.uploads, e.config.metrics.uploaded.WithLabelValues(string(e.id))}
 	v, err := volume.Open(ctx, volume.Config{
 		Journal:      j,
-		Store:        throttled{store, e.limits.uploads, e.config.metrics.uploaded.WithLabelValues(string(e.id))},
+		Store:        uploads,
+		Await:        uploads.await,
 		Container:    r.Container,
 		Head:         root,
 		Keys:         set,
@@ -339,6 +341,9 @@ func (e *export) published(ctx context.Context, r *record, p volume.Published) e
 	})
 	if err != nil {
 		e.config.Log.Warn("published root not reported", "volume", e.id, "generation", p.Root.Ref.Gen, "error", err)
+	}
+	if status.Code(err) == codes.DataLoss { // the epoch has ended without this journal
+		return volume.ErrFenced
 	}
 	return nil
 }

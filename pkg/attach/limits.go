@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
@@ -50,20 +51,23 @@ func (l *limits) command(ctx context.Context, n int) error {
 	return l.bytes.WaitN(ctx, min(n, most))
 }
 
-// throttled is a store that takes no more per second than a volume may upload, and
-// counts what it took.
+// throttled is the store of a volume: what it takes counts against what the volume may
+// upload per second.
 type throttled struct {
 	swift.Store
 	uploads  *rate.Limiter
 	uploaded prometheus.Counter // bytes
 }
 
+// await waits until the volume may upload again. That is before anything is made ready for
+// it and takes a turn that other volumes wait for.
+func (s throttled) await(ctx context.Context) error { return s.uploads.WaitN(ctx, 1) }
+
+// Put never waits: what is more than the volume may upload, the next one waits for.
 func (s throttled) Put(ctx context.Context, container, name string, body []byte, o swift.PutOptions) (string, error) {
-	if err := s.uploads.WaitN(ctx, min(len(body), most)); err != nil {
-		return "", err
-	}
 	etag, err := s.Store.Put(ctx, container, name, body, o)
 	if err == nil {
+		s.uploads.ReserveN(time.Now(), min(len(body), most))
 		s.uploaded.Add(float64(len(body)))
 	}
 	return etag, err

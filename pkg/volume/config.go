@@ -39,6 +39,9 @@ type Config struct {
 	// Traffic is shared by the volumes of a process; nil: one of its own.
 	Traffic *Traffic
 
+	// Await is waited for before an upload of data begins; nil: nothing is.
+	Await func(context.Context) error
+
 	// RPO is the age that unpublished writes may reach before they are sealed and
 	// uploaded; 0: 60 s. It is also the period of looking for a fence.
 	RPO time.Duration
@@ -54,7 +57,8 @@ type Config struct {
 
 	// OnPublished is called, in order, for each root after it is stored and before
 	// its layer leaves the journal: who keeps what it is given can open the volume
-	// again without Swift. It is called again until it returns nil. It may be nil.
+	// again without Swift. It is called again until it returns nil, or ErrFenced, for
+	// which the fence is looked for. It may be nil.
 	OnPublished func(context.Context, Published) error
 
 	keys chunks.Keys // of all objects that the volume reads

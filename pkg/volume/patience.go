@@ -15,10 +15,10 @@ import (
 type backoff struct{ first, most time.Duration }
 
 // wait sleeps before attempt n, counted from 0: first, doubled for each earlier
-// attempt up to most, of which a random half is left out. A turn ends with it.
+// attempt up to most, of which a random half is left out. A turn may end with it.
 func (b backoff) wait(ctx context.Context, n int) error {
 	if t := turnOf(ctx); t != nil {
-		t.end()
+		t.pause()
 	}
 	d := b.most
 	if n < 20 {

@@ -153,31 +153,54 @@ func (p *publisher) watchFence(ctx context.Context, asked bool) error {
 // sealDue seals if anything changed since the last seal, or something is to be
 // compacted. A journal that cannot seal has stopped; writes say so.
 func (p *publisher) sealDue(ctx context.Context) {
-	if p.journal.Dirty() || !p.sparse.empty() {
-		_, err := p.seal(ctx, "", false)
-		p.health.note(err)
+	due := func() bool { return p.journal.Dirty() || !p.sparse.empty() }
+	if !due() {
+		return
+	}
+	err := p.alone(ctx, func() error {
+		if !due() { // any more: the volume was closed meanwhile
+			return nil
+		}
+		_, err := p.push(ctx, "", false)
+		return err
+	})
+	p.health.note(err)
+}
+
+// alone runs what seals, or decides on it, while nobody else does.
+func (p *publisher) alone(ctx context.Context, do func() error) error {
+	select {
+	case p.sealing <- struct{}{}:
+		defer func() { <-p.sealing }()
+		return do()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
 // seal cuts a generation. A snapshot that was cut already keeps its cut, and a volume that
 // was closed as it is now, and is not yet published so, is not cut anew: an outage of hours
 // has many attempts to close.
-func (p *publisher) seal(ctx context.Context, s ident.Snapshot, clean bool) (uint64, error) {
-	select {
-	case p.sealing <- struct{}{}:
-		defer func() { <-p.sealing }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	if s != "" {
-		if gen, err := p.cut(ctx, s); gen != 0 || err != nil {
-			return gen, err
+func (p *publisher) seal(ctx context.Context, s ident.Snapshot, clean bool) (gen uint64, err error) {
+	err = p.alone(ctx, func() error {
+		if s != "" {
+			if gen, err = p.cut(ctx, s); gen != 0 || err != nil {
+				return err
+			}
 		}
-	}
-	if last := p.lastSealed(); clean && last != nil && last.Clean() {
-		p.wake()
-		return last.Gen(), nil
-	}
+		if last := p.lastSealed(); clean && last != nil && last.Clean() {
+			p.wake()
+			gen = last.Gen()
+			return nil
+		}
+		gen, err = p.push(ctx, s, clean)
+		return err
+	})
+	return gen, err
+}
+
+// push seals the journal, and has that published.
+func (p *publisher) push(ctx context.Context, s ident.Snapshot, clean bool) (uint64, error) {
 	layer, err := p.journal.Seal(ctx, s, clean)
 	if err != nil {
 		return 0, err
@@ -240,7 +263,7 @@ func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
 		return err
 	}
 	if p.config.OnPublished != nil {
-		if err := p.try(ctx, func() error { return p.config.OnPublished(ctx, Published{root, object}) }); err != nil {
+		if err := p.try(ctx, func() error { return p.tell(ctx, Published{root, object}) }); err != nil {
 			return err
 		}
 	}
@@ -249,6 +272,19 @@ func (p *publisher) publish(ctx context.Context, layer *delta.Layer) error {
 	p.head.Store(next)
 	p.log.add(root, taken)
 	return p.try(ctx, func() error { return p.journal.Retire(ctx, layer.Gen()) })
+}
+
+// tell tells of a publication. Whoever takes the epoch for ended may be wrong, an old
+// authority for example: what counts is the fence.
+func (p *publisher) tell(ctx context.Context, published Published) error {
+	err := p.config.OnPublished(ctx, published)
+	if !errors.Is(err, ErrFenced) {
+		return err
+	}
+	if fenced, err := p.config.fenced(ctx); err != nil || !fenced {
+		return err
+	}
+	return ErrFenced
 }
 
 // prepare returns the version that layer makes and its root's bytes, with

@@ -16,6 +16,27 @@ var buffers = sync.Pool{New: func() any { return new([chunks.Size]byte) }}
 // rewrite stores a chunk anew. One whose older data is damaged gets a patch after
 // all: what is whole stays readable, and new data does not wait for old.
 func (u *upload) rewrite(ctx context.Context, w work) error {
+	ref := snapshots.ChunkRef{Origin: u.origin, Gen: u.layer.Gen()}
+	at := ref.Location(w.chunk)
+	keeps(ctx, chunks.Size)
+	body, err := u.whole(ctx, w, at)
+	switch {
+	case errors.Is(err, ErrDamaged):
+		w.kind = w.entryKind()
+		return u.pack(ctx, []work{w})
+	case err != nil:
+		return err
+	case body == nil:
+		u.set(w.chunk, snapshots.Entry{})
+		return nil
+	}
+	u.set(w.chunk, snapshots.Entry{Base: ref})
+	keeps(ctx, int64(len(body)))
+	return u.put(ctx, at, body)
+}
+
+// whole returns a chunk as an object; nil if it is nothing but zeros.
+func (u *upload) whole(ctx context.Context, w work, at snapshots.Location) ([]byte, error) {
 	buffer := buffers.Get().(*[chunks.Size]byte)
 	defer buffers.Put(buffer)
 	data := buffer[:]
@@ -27,29 +48,14 @@ func (u *upload) rewrite(ctx context.Context, w work) error {
 		err := u.patiently(ctx, func() error {
 			return u.objects.fill(ctx, window{w.chunk, span{0, chunks.Size}, data}, w.entry)
 		})
-		if errors.Is(err, ErrDamaged) {
-			w.kind = w.entryKind()
-			return u.pack(ctx, []work{w})
-		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := u.paint(ctx, w, data); err != nil {
-		return err
+	if err := u.paint(ctx, w, data); err != nil || chunks.IsZero(data) {
+		return nil, err
 	}
-	if chunks.IsZero(data) {
-		u.set(w.chunk, snapshots.Entry{})
-		return nil
-	}
-	ref := snapshots.ChunkRef{Origin: u.origin, Gen: u.layer.Gen()}
-	at := ref.Location(w.chunk)
-	body, err := chunks.EncodeChunk(at, data, chunks.Options{Key: u.config.key})
-	if err != nil {
-		return err
-	}
-	u.set(w.chunk, snapshots.Entry{Base: ref})
-	return u.put(ctx, at, body)
+	return chunks.EncodeChunk(at, data, chunks.Options{Key: u.config.key})
 }
 
 // patiently is try for what may prove damage, which is final.
@@ -83,8 +89,11 @@ func (u *upload) paint(ctx context.Context, w work, data []byte) error {
 // pack stores the patches of some chunks, usually in one pack.
 func (u *upload) pack(ctx context.Context, batch []work) error {
 	var all []chunks.Extent
+	var raw int64
 	for i := range batch {
 		w := &batch[i]
+		raw += w.bytes
+		keeps(ctx, raw)
 		extents, err := u.patch(ctx, w)
 		if err != nil {
 			return err
@@ -102,6 +111,7 @@ func (u *upload) pack(ctx context.Context, batch []work) error {
 		if err != nil {
 			return err
 		}
+		keeps(ctx, raw+int64(len(body)))
 		if err := u.put(ctx, at, body); err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 )
 
 // Traffic is what the volumes of a process do at Swift without anybody waiting
@@ -17,8 +19,9 @@ type Traffic struct {
 	limit int
 
 	mu      sync.Mutex
-	busy    int // turns given and not given back
-	reading int // GETs on their way outside of any turn
+	busy    int   // turns given and not given back
+	strays  int64 // bytes that works without a turn keep
+	reading int   // GETs on their way outside of any turn
 	waiting []*turn
 }
 
@@ -32,8 +35,12 @@ const (
 	compacting              // what only saves room
 )
 
-// defaultTurns keeps the memory of uploads, of 24 MiB each, below 200 MiB.
-const defaultTurns = 8
+const (
+	// defaultTurns keeps the memory of uploads, of 24 MiB each, below 200 MiB.
+	defaultTurns = 8
+	// strayRoom is how many bytes, for each turn, may be kept by works without one.
+	strayRoom = 2 * chunks.Size
+)
 
 // NewTraffic makes a Traffic of at most limit turns at a time; 0: 8.
 func NewTraffic(limit int) *Traffic {
@@ -48,7 +55,10 @@ type turn struct {
 	traffic *Traffic
 	class   func() class // may change while it waits
 	granted chan struct{}
-	over    bool // guarded by traffic.mu
+
+	// Guarded by traffic.mu.
+	keeps int64 // bytes that the work has in memory as long as it lasts
+	stray bool  // the turn was given back, and the work goes on
 }
 
 // turnKey is the key of a context's *turn.
@@ -77,23 +87,50 @@ func (t *Traffic) inTurn(ctx context.Context, class func() class, work func(cont
 	}
 }
 
-// end gives the turn back; only the first call counts. What has failed, and waits
-// for its next attempt, does so early and goes on without a turn: a container
-// that cannot be written to holds up no other volume.
+// end gives the turn back, or the place in the queue.
 func (w *turn) end() {
 	t := w.traffic
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if w.over {
-		return
-	}
-	w.over = true
 	if i := slices.Index(t.waiting, w); i >= 0 {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
+	} else if w.stray {
+		t.strays -= w.keeps
 	} else {
 		t.busy--
 	}
 	t.grant()
+}
+
+// pause gives the turn back early, for a work that has failed and goes on without it after
+// a while: a container that cannot be written to holds up no other volume. What the work
+// has in memory stays there, so there is room for some of that; beyond it turns are kept,
+// as no store that is away may take memory without end.
+func (w *turn) pause() {
+	t := w.traffic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w.stray || t.strays+w.keeps > int64(t.limit)*strayRoom {
+		return
+	}
+	w.stray = true
+	t.strays += w.keeps
+	t.busy--
+	t.grant()
+}
+
+// keeps tells the turn that ctx belongs to what the work in it has in memory from now on.
+func keeps(ctx context.Context, bytes int64) {
+	w := turnOf(ctx)
+	if w == nil {
+		return
+	}
+	w.traffic.mu.Lock()
+	defer w.traffic.mu.Unlock()
+	if w.stray {
+		w.traffic.strays += bytes - w.keeps
+	}
+	w.keeps = bytes
 }
 
 // read runs a GET that somebody waits for.

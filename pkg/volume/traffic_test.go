@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 )
@@ -156,5 +157,43 @@ func TestVolumesShareTurns(t *testing.T) {
 	}
 	if most < 2 {
 		t.Error("nothing ever shared the turns")
+	}
+}
+
+// While Swift is away, what waits to be put again takes no more memory than there is room
+// for, however many volumes there are: 24 MiB for each turn, and 16 MiB beside it.
+func TestAnOutageTakesBoundedMemory(t *testing.T) {
+	const turns, volumes, body = 2, 6, 5 * mib
+	traffic := NewTraffic(turns)
+	var mu sync.Mutex
+	waiting := map[string]bool{} // objects that were put in vain
+	for range volumes {
+		r := newRig(t, 64*mib, func(c *Config) { c.Traffic = traffic })
+		r.store.set(func(s *spy) {
+			s.before = func(op, name string) error {
+				if op != "put" || !strings.HasPrefix(name, chunks.ChunkPrefix) {
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				waiting[name+string(r.id)] = true
+				return errAway
+			}
+		})
+		for i := range int64(4) {
+			r.write(i*chunks.Size, noise(uint64(i), body))
+		}
+		_, err := r.Seal(r.ctx, "")
+		r.must(err)
+	}
+	kept := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(waiting)
+	}
+	waitFor(t, func() bool { return kept() > turns })
+	time.Sleep(time.Second) // ample for all of them, if nothing holds them back
+	if most := turns * 40 * mib / body; kept() > most {
+		t.Errorf("%d bodies of 5 MiB in memory, want at most %d", kept(), most)
 	}
 }

@@ -61,7 +61,7 @@ func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.
 	g.SetLimit(u.config.parallel)
 	for _, page := range update.Pages {
 		put := func(ctx context.Context) error { return u.put(ctx, page.Location, page.Body) }
-		g.Go(func() error { return u.config.Traffic.inTurn(ctx, u.class, put) })
+		u.start(ctx, g, u.class, put)
 	}
 	return update, g.Wait()
 }
@@ -128,9 +128,7 @@ func planned[T any](items iter.Seq[T], plan func(T) (work, error)) iter.Seq2[wor
 
 // all starts works, which come sorted by chunk, in g: patches in packs.
 func (u *upload) all(ctx context.Context, g *errgroup.Group, class func() class, works iter.Seq2[work, error]) error {
-	start := func(do func(context.Context) error) {
-		g.Go(func() error { return u.config.Traffic.inTurn(ctx, class, do) })
-	}
+	start := func(do func(context.Context) error) { u.start(ctx, g, class, do) }
 	var batch []work
 	var bytes int64
 	send := func() {
@@ -159,6 +157,18 @@ func (u *upload) all(ctx context.Context, g *errgroup.Group, class func() class,
 	}
 	send()
 	return nil
+}
+
+// start starts a work in g, which begins when the volume may upload and its turn has come.
+func (u *upload) start(ctx context.Context, g *errgroup.Group, class func() class, do func(context.Context) error) {
+	g.Go(func() error {
+		if u.config.Await != nil {
+			if err := u.config.Await(ctx); err != nil {
+				return err
+			}
+		}
+		return u.config.Traffic.inTurn(ctx, class, do)
+	})
 }
 
 // set enters a changed entry.
