@@ -1,7 +1,7 @@
 #!/bin/bash
 # e2e.sh [JOURNEY...]: what users do, on a real Kubernetes of two nodes with our chart: the
-# cluster of cluster.sh, the chart installed by helm, and then the journeys of journeys.sh
-# and operations.sh with real pods, and a part of Kubernetes' own suite for storage drivers;
+# cluster of cluster.sh, the chart installed by helm, and then the journeys of journeys.sh,
+# installs.sh and operations.sh with real pods, and a part of Kubernetes' own suite for storage drivers;
 # or the journeys that are named (install is the first, where there is a choice).
 #
 #   KEEP=1       leave the cluster: the next run finds it
@@ -14,6 +14,8 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 . test/kube/journeys.sh
 # shellcheck source=test/kube/reboots.sh
 . test/kube/reboots.sh
+# shellcheck source=test/kube/installs.sh
+. test/kube/installs.sh
 # shellcheck source=test/kube/operations.sh
 . test/kube/operations.sh
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# journeys.sh: what e2e.sh does in the cluster as its user, one function each; operations.sh has
-# what an administrator does. This is their order. Each uses manifests of docs/examples as
+# journeys.sh: what e2e.sh does in the cluster as its user, one function each; installs.sh and
+# operations.sh have what an administrator does. This is their order. Each uses manifests of docs/examples as
 # they stand there, and removes what the next does not need.
 # shellcheck disable=SC2154,SC2034 # state, namespace and driver come from e2e.sh, journeys goes there
 

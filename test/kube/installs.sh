@@ -1,0 +1,156 @@
+# shellcheck shell=bash
+# installs.sh: what e2e.sh does with the driver itself, as the cluster's administrator: it is
+# installed, replaced, upgraded and uninstalled. journeys.sh says in which order.
+# shellcheck disable=SC2154 # state and namespace come from e2e.sh
+
+# The nodes register with the taint of the chart's node.startupTaint; pods get there when
+# the driver does.
+taint=csi.swiftblock.dev/agent-not-ready
+
+tainted() { k get node "$1" -o jsonpath='{.spec.taints[*].key}' 2>/dev/null | grep -qF $taint; }
+untainted() { ! tainted "$1"; }
+
+install() {
+	local node
+	helm_upgrade --install --create-namespace --wait
+	for node in node1 node2; do until_true 60 "$node without the start-up taint" untainted $node; done
+	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
+}
+
+# startup_taint: a pod waits for the driver on nodes that registered with the taint.
+startup_taint() {
+	local node
+	for node in node1 node2; do tainted $node || die "$node did not register with the taint $taint"; done
+	# A Job: kubelet may refuse the first pod that comes, when the scheduler has heard before it
+	# that the taint is gone.
+	k create job early --image=swiftblock.test/busybox:test -- true >/dev/null
+	until_true 30 "the scheduler keeps the pod back" kept_back early
+	install
+	k wait --for=condition=Complete job/early --timeout=120s >/dev/null
+	gone job/early
+	local event
+	event=$(k -n "$namespace" logs deployment/csi-swiftblock-controller --all-pods -c controller | grep 'nodes are ready for volumes') ||
+		die "the controller does not say that it took the taint"
+	say "${event##*controller] }"
+}
+
+kept_back() { k get pods -l "job-name=$1" -o jsonpath='{.items[*].status.conditions[*].message}' | grep -qF "$taint"; }
+
+helm_upgrade() { # OPTION...
+	cat >"$state/values.yaml" <<-END
+		clusterName: test
+		image: {repository: swiftblock.test/csi-swiftblock, tag: test, pullPolicy: Never}
+		swift:
+		  env:
+		$(sed -E 's/^([A-Z_]+)=(.*)/    - {name: \1, value: "\2"}/' "$state/swift.env")
+		controller: {grace: 30s, look: 10s}
+		node: {maxVolumes: 20, startupTaint: $taint}
+		metrics: {enabled: true}
+		sidecars:
+		  registry: swiftblock.test
+		  pullPolicy: Never
+		  provisioner: csi-provisioner:test
+		  attacher: csi-attacher:test
+		  resizer: csi-resizer:test
+		  snapshotter: csi-snapshotter:test
+		storageClasses:
+		  - {name: swiftblock, default: true, parameters: {journalSize: 1Gi, rpo: 5s}}
+		snapshotClasses: [{name: swiftblock}]
+	END
+	kube helm upgrade csi-swiftblock charts/csi-swiftblock --namespace "$namespace" \
+		-f "$state/values.yaml" --timeout 5m "$@" >/dev/null
+}
+
+# The pods of the DaemonSet are replaced, as after an upgrade, while a pod writes.
+daemonset_rolled() {
+	k -n "$namespace" rollout restart daemonset/csi-swiftblock-node >/dev/null
+	replace_nodes_pods
+}
+
+# replace_nodes_pods [TAG] deletes the DaemonSet's pods one by one: what comes has the tag.
+replace_nodes_pods() {
+	local i
+	for i in 1 2; do
+		k -n "$namespace" delete pod "$(node_pod node$i)" --wait --timeout=120s >/dev/null
+		until_true 120 "the DaemonSet's pods ready" daemonset_is_ready $i
+		[ $# = 0 ] || expect "swiftblock.test/csi-swiftblock:$1" "$(image_of "$(node_pod node$i)")"
+		writer_goes_on
+	done
+}
+
+controllers_are_there() { rolled_out -n "$namespace" deployment/csi-swiftblock-controller; }
+image_of() { k -n "$namespace" get pod "$1" -o jsonpath='{.spec.containers[0].image}'; }
+
+# daemonset_is_ready [UPDATED]: on both nodes, on at least so many of them as it is to be now.
+daemonset_is_ready() {
+	local desired ready updated
+	read -r desired ready updated < <(k -n "$namespace" get daemonset csi-swiftblock-node \
+		-o jsonpath='{.status.desiredNumberScheduled} {.status.numberReady} {.status.updatedNumberScheduled}')
+	[ "$desired $ready" = "2 2" ] && [ "${updated:-0}" -ge "${1:-2}" ]
+}
+
+# The next release is installed while a pod writes. Then the old one is put back: where the
+# next one wrote a newer format it does not start, says why, and leaves all as it is. Pods
+# wait, until the next release is there again.
+upgrade() {
+	need_writer
+	helm_upgrade --set image.tag=next
+	controllers_are_there
+	replace_nodes_pods next
+	k delete pod writer --wait >/dev/null # its volume is closed, and opened anew by the next release
+	need_writer
+	local node pod count
+	node=$(node_of writer)
+	helm_upgrade
+	pod=$(node_pod "$node")
+	k -n "$namespace" delete pod "$pod" --wait --timeout=120s >/dev/null
+	until_true 120 "the old release refuses" downgrade_is_refused "$node"
+	count=$(host_shell "$node" 'grep -l "\"format\": 3" /var/lib/csi-swiftblock/export/*/record.json | wc -l')
+	[ "$count" -gt 0 ] || die "no record of the next release is left"
+	helm_upgrade --set image.tag=next
+	k -n "$namespace" delete pod "$(node_pod "$node")" --wait --timeout=120s >/dev/null
+	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
+	writer_goes_on
+	# Back for good: with no volume open, nothing has the newer format.
+	gone deployment --all
+	gone pod/writer
+	until_true 120 "the volume is closed" all_closed
+	helm_upgrade
+	controllers_are_there
+	k -n "$namespace" delete pod -l app.kubernetes.io/component=node --wait --timeout=120s >/dev/null
+	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
+	need_writer
+}
+
+downgrade_is_refused() {
+	local said
+	said=$(k -n "$namespace" logs "$(node_pod "$1")" -c export --tail=20 2>/dev/null | grep 'format 3, this release knows 1 and 2: use the release that wrote it') || return 1
+	say "$(tail -n 1 <<<"$said" | cut -c1-300)"
+}
+
+all_closed() { [ -z "$(k get swiftblockvolumes -o jsonpath='{.items[?(@.record.opening.open==true)].metadata.name}')" ]; }
+
+# helm uninstall is refused while a volume is open. Afterwards the nodes have nothing of the
+# driver; records and data stay, and a driver that is installed again goes on with them.
+uninstall() {
+	local said node volume
+	need_writer
+	in_pod writer sh -c 'echo stays >/data/file && sync'
+	volume=$(volume_of data)
+	said=$(kube helm uninstall csi-swiftblock --namespace "$namespace" --timeout 2m 2>&1) && die "uninstalled while a volume is open"
+	k -n "$namespace" logs job/csi-swiftblock-uninstall | grep 'end the pods that use them' || die "the refusal does not say why: $said"
+	writer_goes_on
+	gone deployment --all
+	gone pod/writer
+	until_true 120 "all volumes are closed" all_closed
+	kube helm uninstall csi-swiftblock --namespace "$namespace" --wait --timeout 3m >/dev/null 2>&1 || die "not uninstalled"
+	k -n "$namespace" wait --for=delete pod --all --timeout=120s >/dev/null
+	for node in node1 node2; do
+		expect '' "$(host_shell $node 'iscsiadm -m session 2>/dev/null; grep -E "csi.swiftblock.dev|by-path" /proc/mounts; grep -al "^/usr/local/bin/csi-swiftblock" /proc/[0-9]*/cmdline')"
+	done
+	k get swiftblockvolume "$volume" >/dev/null
+	containers swiftblock:demo | grep -qF "$volume"
+	install
+	need_writer
+	expect stays "$(in_pod writer cat /data/file)"
+}
