@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # installs.sh: what e2e.sh does with the driver itself, as the cluster's administrator: it is
 # installed, replaced, upgraded and uninstalled. journeys.sh says in which order.
-# shellcheck disable=SC2154 # state and namespace come from e2e.sh
+# shellcheck disable=SC2154,SC2016 # state, namespace and ST_… come from e2e.sh; programs are not for this shell to expand
 
 # The nodes register with the taint of the chart's node.startupTaint; pods get there when
 # the driver does.
@@ -10,11 +10,44 @@ taint=csi.swiftblock.dev/agent-not-ready
 tainted() { k get node "$1" -o jsonpath='{.spec.taints[*].key}' 2>/dev/null | grep -qF $taint; }
 untainted() { ! tainted "$1"; }
 
+# install does what docs/install.md says. The namespace and its Secrets may be there: an uninstall
+# leaves them.
 install() {
 	local node
-	helm_upgrade --install --create-namespace --wait
+	if ! k get namespace "$namespace" >/dev/null 2>&1; then
+		clouds "$ST_KEY"
+		documented "With Helm" -e '/^helm install/,$d'
+	fi
+	helm_upgrade --wait
 	for node in node1 node2; do until_true 60 "$node without the start-up taint" untainted $node; done
 	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
+}
+
+# documented SECTION EDIT... runs the commands of a section of docs/install.md, those that begin
+# with a namespace, in a directory that has what they name. The edits are of sed: the docs cannot
+# know the test cluster's names.
+documented() {
+	local tree=$PWD directory=$state/install
+	mkdir -p "$directory"
+	ln -sfn "$tree/charts" "$directory/charts"
+	awk -v title="## $1" '
+		/^## / { here = $0 == title }
+		/^```/ { on = 0 }
+		here && /^```sh$/ { getline; on = /^kubectl create namespace / }
+		on' docs/install.md | sed -E -e '' "${@:2}" >"$directory/commands"
+	[ -s "$directory/commands" ] || die "docs/install.md: no commands in \"$1\""
+	(cd "$directory" && kube env "PATH=$tree/bin:$PATH" bash -euo pipefail commands) >/dev/null
+}
+
+# clouds KEY writes the clouds.yaml of Swift's user, with a key.
+clouds() {
+	mkdir -p "$state/install"
+	cat >"$state/install/clouds.yaml" <<-END
+		clouds:
+		  swift:
+		    auth_type: v1password
+		    auth: {auth_url: "$ST_AUTH", username: "$ST_USER", password: "$1"}
+	END
 }
 
 # startup_taint: a pod waits for the driver on nodes that registered with the taint.
@@ -36,18 +69,15 @@ startup_taint() {
 
 kept_back() { k get pods -l "job-name=$1" -o jsonpath='{.items[*].status.conditions[*].message}' | grep -qF "$taint"; }
 
-helm_upgrade() { # OPTION...
+# helm_upgrade OPTION... is the documented command, with what the tests want besides. Helm takes
+# the last of contradicting options.
+helm_upgrade() {
 	cat >"$state/values.yaml" <<-END
-		clusterName: test
-		image: {repository: swiftblock.test/csi-swiftblock, tag: test, pullPolicy: Never}
-		swift:
-		  env:
-		$(sed -E 's/^([A-Z_]+)=(.*)/    - {name: \1, value: "\2"}/' "$state/swift.env")
+		image: {pullPolicy: Never}
 		controller: {grace: 30s, look: 10s}
 		node: {maxVolumes: 20, startupTaint: $taint}
 		metrics: {enabled: true}
 		sidecars:
-		  registry: swiftblock.test
 		  pullPolicy: Never
 		  provisioner: csi-provisioner:test
 		  attacher: csi-attacher:test
@@ -55,10 +85,9 @@ helm_upgrade() { # OPTION...
 		  snapshotter: csi-snapshotter:test
 		storageClasses:
 		  - {name: swiftblock, default: true, parameters: {journalSize: 1Gi, rpo: 5s}}
-		snapshotClasses: [{name: swiftblock}]
 	END
-	kube helm upgrade csi-swiftblock charts/csi-swiftblock --namespace "$namespace" \
-		-f "$state/values.yaml" --timeout 5m "$@" >/dev/null
+	documented "With Helm" -e '/^helm install/,$!d' -e "s#^helm install#helm upgrade --install --timeout 5m -f $state/values.yaml#" \
+		-e 's#REGISTRY(/sig-storage)?#swiftblock.test#; s#=TAG#=test#; s#=production#=test#' -e "\$s/( *#.*)?\$/ $*/"
 }
 
 # The pods of the DaemonSet are replaced, as after an upgrade, while a pod writes.

@@ -192,8 +192,7 @@ ids() { in_driver "$1" ls --authority kubernetes --json | sed -nE 's/^ *"id": *"
 
 # recover is run by the administrator, who has the cluster's and Swift's credentials.
 recover() {
-	# shellcheck disable=SC2046 # words
-	kube env $(cat "$state/swift.env") bin/csi-swiftblock volume recover --authority kubernetes --cluster test "$@"
+	kube env "OS_CLIENT_CONFIG_FILE=$state/install/clouds.yaml" bin/csi-swiftblock volume recover --authority kubernetes --cluster test "$@"
 }
 
 # Claims and snapshots are deleted in any order: what is left of them still works, and at the
