@@ -157,10 +157,13 @@ downgrade_is_refused() {
 	say "$(tail -n 1 <<<"$said" | cut -c1-300)"
 }
 
-all_closed() { [ -z "$(k get swiftblockvolumes -o jsonpath='{.items[?(@.record.opening.open==true)].metadata.name}')" ]; }
+# open_volumes prints the ids of the volumes that a node writes.
+open_volumes() { k get swiftblockvolumes -o jsonpath='{.items[?(@.record.opening.open==true)].metadata.name}'; }
+all_closed() { [ -z "$(open_volumes)" ]; }
 
 # helm uninstall is refused while a volume is open. Afterwards the nodes have nothing of the
-# driver; records and data stay, and a driver that is installed again goes on with them.
+# driver; records and data stay, and a driver that is installed again goes on with them, with
+# helm or without.
 uninstall() {
 	local said node volume
 	need_writer
@@ -179,7 +182,31 @@ uninstall() {
 	done
 	k get swiftblockvolume "$volume" >/dev/null
 	containers swiftblock:demo | grep -qF "$volume"
+	without_helm
 	install
 	need_writer
 	expect stays "$(in_pod writer cat /data/file)"
+}
+
+# without_helm installs from deploy/kubernetes, by the commands of docs/install.md: a pod goes on
+# with its claim, a claim is made. Then all but the definitions is deleted again.
+without_helm() {
+	local namespace=csi-swiftblock file=$state/install/deploy/kubernetes/csi-swiftblock.yaml fresh
+	mkdir -p "${file%/*}"
+	sed -E -e 's#image: csi-swiftblock:.*#image: swiftblock.test/csi-swiftblock:test#' -e 's#=CLUSTER$#=test#' \
+		-e 's#REGISTRY/sig-storage/([a-z-]+):.*#swiftblock.test/\1:test#' deploy/kubernetes/csi-swiftblock.yaml >"$file"
+	clouds "$ST_KEY"
+	documented "Without Helm"
+	controllers_are_there
+	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
+	need_writer
+	expect stays "$(in_pod writer cat /data/file)"
+	claim fresh swiftblock
+	k wait --for=jsonpath='{.status.phase}'=Bound pvc/fresh --timeout=120s >/dev/null
+	fresh=$(k get pvc fresh -o jsonpath='{.spec.volumeName}')
+	gone pod/writer pvc/fresh
+	k wait --for=delete "pv/$fresh" --timeout=120s >/dev/null
+	until_true 120 "all volumes are closed" all_closed
+	k delete -f "$file" --timeout=120s >/dev/null
+	gone "namespace/$namespace"
 }
