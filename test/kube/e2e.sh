@@ -29,6 +29,7 @@ main() {
 	need_root "a cluster of its own"
 	mkdir -p "$state/log"
 	exec 3>&2 2> >(exec tee "$state/log/said" >&3)
+	local began whole=$EPOCHREALTIME
 	trap finish EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
@@ -37,7 +38,6 @@ main() {
 	# shellcheck source=/dev/null
 	. "$state/swift.env"
 	hosts
-	local began whole=$EPOCHREALTIME
 	if [ $# = 0 ]; then
 		set -- "${journeys[@]}" suite_subset deletion
 		[ -z "${E2E_FULL:-}" ] || set -- "${journeys[@]}" "${long[@]}" suite deletion
@@ -48,7 +48,7 @@ main() {
 		kernels_are_content
 		say "$journey: passed in $(seconds_since "$began") s"
 	done
-	say "passed: $# journeys in $(seconds_since "$whole") s"
+	say "passed: $# journeys in $(seconds_since "$whole") s, with the start of the cluster"
 }
 
 finish() {
@@ -102,16 +102,17 @@ in_driver() {
 	k -n "$namespace" exec -i deployment/csi-swiftblock-controller -c controller -- csi-swiftblock "$@"
 }
 
-# example NAME [VALUE...] applies a manifest of docs/examples, with the images of the test
-# cluster and, where it has a place for a value, the pairs NAME VALUE put in.
-example() {
+# example NAME [VALUE...] applies a manifest of docs/examples; manifest prints it, with the images
+# of the test cluster and, where it has a place for a value, the pairs NAME VALUE put in.
+example() { manifest "$@" | k apply -f - >/dev/null; }
+manifest() {
 	local file=docs/examples/$1.yaml edits=(-e 's#image: (busybox|postgres):.*#image: swiftblock.test/\1:test#')
 	shift
 	while [ $# -gt 0 ]; do
 		edits+=(-e "s#\b$1\b#$2#")
 		shift 2
 	done
-	sed -E "${edits[@]}" "$file" | k apply -f - >/dev/null
+	sed -E "${edits[@]}" "$file"
 }
 
 running() { k wait --for=condition=Ready "$@" --timeout=180s >/dev/null; }
