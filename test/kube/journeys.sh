@@ -7,8 +7,8 @@
 journeys=(
 	startup_taint
 	dynamic_claim expansion export_killed daemonset_rolled
-	snapshot restore clone golden_image many_readers
-	raw_block bad_input static_import
+	snapshot restore clone many_readers
+	raw_block bad_input static_import golden_image
 	encrypted moving node_lost drain accounts
 )
 # What takes long: with E2E_FULL=1.
@@ -85,19 +85,6 @@ clone() {
 	in_pod cloned sh -c 'echo clone >/data/golden && sync'
 	expect after "$(in_pod writer cat /data/golden)"
 	gone pod/cloned pvc/cloned
-}
-
-golden_image() {
-	example golden
-	rolled_out statefulset/worker
-	local i
-	for i in 0 1 2; do
-		expect before "$(in_pod worker-$i cat /data/golden)"
-		expect worker-$i "$(in_pod worker-$i cat /data/mine)"
-	done
-	k delete service/workers >/dev/null
-	gone statefulset/worker
-	k wait --for=delete pvc/data-worker-0 pvc/data-worker-1 pvc/data-worker-2 --timeout=180s >/dev/null
 }
 
 many_readers() {
@@ -251,21 +238,37 @@ has_event() {
 	for pattern in "${@:2}"; do said=$(grep -iE -- "$pattern" <<<"$said") || return 1; done
 }
 
-# An image is imported, and used by a claim that names the volume.
+# An image is imported, used by a claim that names the volume, and cut; the snapshot outlives both.
 static_import() {
 	local image=$state/image volume
 	mkdir -p "$image"
-	echo imported >"$image/file"
+	echo imported >"$image/golden"
 	truncate -s 64M "$image.raw"
 	mkfs.ext4 -q -F -d "$image" "$image.raw"
 	volume=$(in_driver image import --authority kubernetes --cluster test --name golden --size 64Mi --json - <"$image.raw" |
 		sed -nE 's/.*"volume": *"([^"]+)".*/\1/p')
 	example static VOLUME "$volume"
 	running pod/imported
-	expect imported "$(in_pod imported cat /data/file)"
+	expect imported "$(in_pod imported cat /data/golden)"
+	example snapshot cut image data imported
+	k wait --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/image --timeout=120s >/dev/null
 	gone pod/imported pvc/imported
 	k delete pv imported >/dev/null
 	in_driver volume rm --authority kubernetes --cluster test "$volume" >/dev/null
+}
+
+# The image of static_import for many pods.
+golden_image() {
+	example golden cut image
+	rolled_out statefulset/worker
+	local i
+	for i in 0 1 2; do
+		expect imported "$(in_pod worker-$i cat /data/golden)"
+		expect worker-$i "$(in_pod worker-$i cat /data/mine)"
+	done
+	k delete service/workers >/dev/null
+	gone statefulset/worker volumesnapshot/image
+	k wait --for=delete pvc/data-worker-0 pvc/data-worker-1 pvc/data-worker-2 --timeout=180s >/dev/null
 }
 
 # What a volume of an encrypted class holds is not to be read in Swift, where that of another
