@@ -179,30 +179,47 @@ traveller_is_ready() { k wait --for=condition=Ready pod -l app=traveller --timeo
 
 # What a user or an administrator does wrong is told by an event that says what to do.
 bad_input() {
+	local said
 	class unknown '{colour: blue}'
 	claim unknown unknown
-	event_of pvc/unknown colour journalSize
+	event_of pvc/unknown 'unknown; known are' colour journalSize
 
-	class keyless '{csi.storage.k8s.io/provisioner-secret-name: nobody, csi.storage.k8s.io/provisioner-secret-namespace: storage}'
+	class keyless "$(names_secret nobody)"
 	claim keyless keyless
-	event_of pvc/keyless nobody 'not found'
+	event_of pvc/keyless 'error getting secret' nobody 'not found'
 
 	k -n "$namespace" create secret generic wrong-key --from-literal=ST_KEY=wrong \
 		--from-literal="$(grep ^ST_AUTH= "$state/swift.env")" --from-literal="$(grep ^ST_USER= "$state/swift.env")" >/dev/null
-	class locked '{csi.storage.k8s.io/provisioner-secret-name: wrong-key, csi.storage.k8s.io/provisioner-secret-namespace: storage}'
+	class locked "$(names_secret wrong-key)"
 	claim locked locked
-	event_of pvc/locked 'refused|credentials|401'
+	event_of pvc/locked 'check user, key and project of the credentials' 'credentials refused'
 
-	claim orphan swiftblock 'dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: gone}'
-	event_of pvc/orphan gone 'not found'
+	class unsealed '{encryption: aes-256-gcm}'
+	claim unsealed unsealed
+	event_of pvc/unsealed 'a class with encryption needs encryptionKey'
 
-	local said
+	k -n "$namespace" create secret generic short-key --from-literal=encryptionKey=secret >/dev/null
+	class short "$(names_secret short-key 'encryption: aes-256-gcm')"
+	claim short short
+	event_of pvc/short 'want 32 random bytes in base64' encryptionKey 'openssl rand -base64 32'
+
+	k get volumesnapshot cut >/dev/null 2>&1 || snapshot
+	gone volumesnapshot/cut
+	claim orphan swiftblock 'dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: cut}'
+	event_of pvc/orphan 'error getting snapshot' '"cut" not found'
+
 	said=$(k patch pvc data -p '{"spec": {"resources": {"requests": {"storage": "512Mi"}}}}' 2>&1) && die "a claim could shrink"
-	grep -q 'less than' <<<"$said" || die "the refusal does not say why: $said"
+	explained 'field can not be less than'
+	grep -qF 'field can not be less than' <<<"$said" || die "the refusal does not say why: $said"
 
-	gone pvc/unknown pvc/keyless pvc/locked pvc/orphan
-	k delete storageclass unknown keyless locked >/dev/null
-	k -n "$namespace" delete secret wrong-key >/dev/null
+	gone pvc/unknown pvc/keyless pvc/locked pvc/unsealed pvc/short pvc/orphan
+	k delete storageclass unknown keyless locked unsealed short >/dev/null
+	k -n "$namespace" delete secret wrong-key short-key >/dev/null
+}
+
+# names_secret SECRET [MORE] prints the parameters of a class that names a Secret.
+names_secret() {
+	echo "{csi.storage.k8s.io/provisioner-secret-name: $1, csi.storage.k8s.io/provisioner-secret-namespace: $namespace${2:+, $2}}"
 }
 
 class() { # NAME PARAMETERS
@@ -224,18 +241,22 @@ claim() { # NAME CLASS [MORE]
 	END
 }
 
-# event_of KIND/NAME PATTERN... waits for one event of the object that has all the patterns.
+# event_of KIND/NAME WORDS... waits for one event of the object that has all of the words. The
+# first are those by which docs/operations.md says what to do.
 event_of() {
+	explained "$2"
 	until_true 90 "an event of $1 that says ${*:2}; there is: $(events_of "$1")" has_event "$@"
-	say "$1: $(events_of "$1" | grep -iE "$2" | tail -n 1 | cut -c1-300)"
+	say "$1: $(events_of "$1" | grep -F -- "$2" | tail -n 1 | cut -c1-400)"
 }
+
+explained() { grep -qF -- "$1" docs/operations.md || die "docs/operations.md does not explain \"$1\""; }
 
 events_of() { k get events --field-selector "involvedObject.name=${1#*/}" -o jsonpath='{range .items[*]}{.message}{"\n"}{end}'; }
 
 has_event() {
-	local said pattern
+	local said words
 	said=$(events_of "$1")
-	for pattern in "${@:2}"; do said=$(grep -iE -- "$pattern" <<<"$said") || return 1; done
+	for words in "${@:2}"; do said=$(grep -F -- "$words" <<<"$said") || return 1; done
 }
 
 # An image is imported, used by a claim that names the volume, and cut; the snapshot outlives both.

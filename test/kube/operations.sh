@@ -109,9 +109,9 @@ accounts() {
 
 	k -n "$namespace" create secret generic stranger --from-literal="ST_AUTH=$ST_AUTH" \
 		--from-literal=ST_USER=swiftother:nobody --from-literal="ST_KEY=$ST_KEY" >/dev/null
-	class stranger '{csi.storage.k8s.io/provisioner-secret-name: stranger, csi.storage.k8s.io/provisioner-secret-namespace: storage}'
+	class stranger "$(names_secret stranger)"
 	claim stranger stranger
-	event_of pvc/stranger 'refused|credentials|401'
+	event_of pvc/stranger 'check user, key and project of the credentials' 'credentials refused'
 	gone pvc/stranger
 	k delete storageclass stranger >/dev/null
 	k -n "$namespace" delete secret stranger >/dev/null
