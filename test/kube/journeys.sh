@@ -9,7 +9,7 @@ journeys=(
 	dynamic_claim expansion export_killed daemonset_rolled
 	snapshot restore clone many_readers
 	raw_block bad_input static_import golden_image
-	encrypted moving node_lost drain accounts
+	credentials encrypted moving node_lost drain accounts
 )
 # What takes long: with E2E_FULL=1.
 long=(database disaster metrics conditions upgrade uninstall)

@@ -52,8 +52,9 @@ conditions() {
 	local volume
 	volume=$(volume_of data)
 	until_true 60 "the volume is well" health_is "$volume" Good
+	no_events_of_volumes
 	k get swiftblockvolume "$volume"
-	swift kill proxy >/dev/null
+	swift kill proxy
 	until_true 180 "the volume's health tells that Swift is away" health_is "$volume" Degraded
 	k get swiftblockvolume "$volume"
 	until_true 30 "a condition" has_condition "$volume" SwiftUnreachable
@@ -62,18 +63,63 @@ conditions() {
 	writer_goes_on
 	swift start >/dev/null
 	until_true 180 "the volume is well again" health_is "$volume" Good
-	until_true 30 "an event that it passed" has_event_of_volume "$volume" Passed
+	until_true 30 "an event that it passed" has_event_of_volume "$volume" Passed SwiftUnreachable
 	! has_condition "$volume" SwiftUnreachable || die "the condition is still there"
 	writer_goes_on
 }
 
-swift() { kube env "ROOT=$state/swift" BIND=10.77.0.1 hack/swift.sh "$@"; }
+# The key of Swift's user is exchanged, and the Secret gets one that is mistyped: the pod writes on,
+# and its volume says what to do. Then the Secret gets the good one, and nothing is restarted.
+credentials() {
+	local volume
+	need_writer
+	volume=$(volume_of data)
+	until_true 60 "the volume is well" health_is "$volume" Good
+	no_events_of_volumes
+	secret_has mistyped
+	exchange_key
+	until_true 120 "a condition" has_condition "$volume" SwiftRefusesCredentials
+	until_true 30 "an event" has_event_of_volume "$volume" SwiftRefusesCredentials 'put good credentials into the Secret'
+	until_true 120 "the mistyped key is refused, too" node_says "$(node_of writer)" 'changed credentials of the object store are not used'
+	writer_goes_on
+	secret_has "$ST_KEY"
+	until_true 120 "the volume is well again" health_is "$volume" Good
+	until_true 30 "an event that it passed" has_event_of_volume "$volume" Passed SwiftRefusesCredentials
+	! has_condition "$volume" SwiftRefusesCredentials || die "the condition is still there"
+	writer_goes_on
+}
+
+# secret_has KEY puts a key of Swift's user into the Secret that the chart names.
+secret_has() {
+	clouds "$1"
+	k -n "$namespace" create secret generic swift "--from-file=$state/install/clouds.yaml" --dry-run=client -o yaml | k replace -f - >/dev/null
+}
+
+# exchange_key has Swift take another key, from its users of both accounts, and no token that it
+# gave for the one before. No volume may be in the account of a class, then: nobody tells that one.
+exchange_key() {
+	openssl rand -hex 12 >"$state/swift/key"
+	swift kill proxy memcached
+	swift up | tr ' ' '\n' >"$state/swift.env"
+	# shellcheck source=/dev/null
+	. "$state/swift.env"
+}
+
+# node_says NODE WORDS: export has logged them lately.
+node_says() { k -n "$namespace" logs "$(node_pod "$1")" -c export --since=5m | grep -F -- "$2" >/dev/null; }
+
+# swift keeps our stderr from the servers that it starts, as cluster does.
+swift() { kube env "ROOT=$state/swift" BIND=10.77.0.1 hack/swift.sh "$@" 3>&-; }
+no_events_of_volumes() { k delete events -n default --field-selector involvedObject.kind=SwiftblockVolume --wait=false >/dev/null; }
 health_is() { [ "$(k get swiftblockvolume "$1" -o jsonpath='{.status.health}')" = "$2" ]; }
 has_condition() { k get swiftblockvolume "$1" -o jsonpath='{.status.conditions[?(@.status=="True")].type}' | grep -qw "$2"; }
+
+# has_event_of_volume VOLUME REASON [WORDS]
 has_event_of_volume() {
 	local said
-	said=$(k get events -n default --field-selector "involvedObject.kind=SwiftblockVolume,involvedObject.name=$1,reason=$2" -o jsonpath='{.items[0].type} {.items[0].message}') &&
-		[ -n "$said" ] && say "$2: $(cut -c1-200 <<<"$said")"
+	said=$(k get events -n default --field-selector "involvedObject.kind=SwiftblockVolume,involvedObject.name=$1,reason=$2" \
+		-o jsonpath='{range .items[*]}{.type} {.message}{"\n"}{end}' | grep -F -- "${3:-}") &&
+		say "$2: $(head -n 1 <<<"$said" | cut -c1-300)"
 }
 
 # A node is drained: its pods go, and nothing is left of what only its journals had.
