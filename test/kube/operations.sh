@@ -122,21 +122,41 @@ has_event_of_volume() {
 		say "$2: $(head -n 1 <<<"$said" | cut -c1-300)"
 }
 
-# A node is drained: its pods go, and nothing is left of what only its journals had.
+# A node is drained while Swift is away: its pods go, and it is told how much only its journals
+# have. Swift comes back, and nothing is left of that; all of it is elsewhere.
 drain() {
-	local node
-	node=$(node_of "$(traveller)")
-	kube kubectl drain "$node" --ignore-daemonsets --delete-emptydir-data --force --timeout=180s >/dev/null 2>&1 || die "no drain"
+	local pod node sum left
+	# Nobody makes it again, so drain would refuse to end it.
+	k delete pod writer --ignore-not-found --wait >/dev/null
+	until_true 120 "the traveller's volume is the only one that is open" only_open travel
+	pod=$(traveller)
+	node=$(node_of "$pod")
+	# What is written without Swift is written over what is there: to find room for a file, ext4
+	# may have to read what is not cached, and would wait.
+	writes_64_mib "$pod" /dev/zero
+	swift kill proxy
+	writes_64_mib "$pod" /dev/urandom
+	sum=$(in_pod "$pod" md5sum /data/large)
+	kube kubectl drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout=180s >/dev/null 2>&1 || die "no drain"
 	until_true 120 "a controller answers" in_driver volume ls --authority kubernetes >/dev/null
-	in_driver nodes left "$node" --wait --authority kubernetes --certificates /etc/csi-swiftblock/certificates
+	in_driver nodes left "$node" --wait --authority kubernetes --certificates /etc/csi-swiftblock/certificates 2>"$state/log/left" 3>&- &
+	left=$!
+	until_true 60 "it is told what is left" grep -q 'Mi left in 1 volumes' "$state/log/left"
+	say "$node: $(grep -m 1 'Mi left' "$state/log/left")"
+	swift start >/dev/null
+	wait $left || die "it is not told that nothing is left: $(tail -n 1 "$state/log/left")"
 	expect '' "$(host_shell "$node" 'iscsiadm -m session 2>/dev/null | grep swiftblock')"
 	until_true 180 "the traveller is ready elsewhere" traveller_is_at "$(other_node "$node")"
+	expect "$sum" "$(in_pod "$(traveller)" md5sum /data/large)"
 	k uncordon "$node" >/dev/null
 	controllers_are_there
 	# Both are on the other node. One goes back, and with it a share of the pods that follow.
 	k -n "$namespace" delete "$(k -n "$namespace" get pods -l app.kubernetes.io/component=controller -o name | head -n 1)" --wait >/dev/null
 	controllers_are_there
 }
+
+writes_64_mib() { in_pod "$1" dd "if=$2" of=/data/large bs=1M count=64 conv=notrunc,fsync 2>/dev/null; }
+only_open() { [ "$(open_volumes)" = "$(volume_of "$1")" ]; }
 
 # Several Swift accounts: a class whose Secret names another one.
 accounts() {
