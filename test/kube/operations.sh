@@ -184,10 +184,10 @@ accounts() {
 }
 
 # The authority is lost: somebody deleted the definitions, and all records with them, and a
-# claim besides, while a pod writes. All of it comes back from Swift.
+# claim besides, while a pod writes. All of it comes back from Swift, and the claim as it was.
 # shellcheck disable=SC2016 # a program, not for this shell to expand
 disaster() {
-	local pod node kept pv count lost
+	local pod node kept pv size count lost
 	need_writer
 	in_pod writer sh -c 'echo kept >/data/file && sync'
 	kept=$(volume_of data)
@@ -203,6 +203,7 @@ disaster() {
 	k -n "$namespace" scale deployment/csi-swiftblock-controller --replicas=0 >/dev/null
 	k -n "$namespace" wait --for=delete pod -l app.kubernetes.io/component=controller --timeout=120s >/dev/null
 	pv=$(k get pvc data -o jsonpath='{.spec.volumeName}')
+	size=$(k get pv "$pv" -o jsonpath='{.spec.capacity.storage}')
 	# The sidecars that would take their finalizers away are gone, too.
 	k delete "pv/$pv" pvc/data --wait=false >/dev/null
 	for lost in "pv/$pv" pvc/data; do
@@ -238,11 +239,14 @@ disaster() {
 	expect published "$(in_pod "$(traveller)" cat /data/file)"
 	forgiven "$node"
 
-	example static VOLUME "$kept"
-	running pod/imported
-	expect kept "$(in_pod imported cat /data/file)"
-	gone pod/imported pvc/imported
-	k delete pv imported >/dev/null
+	# The first of static.yaml's manifests, for the claim of claim.yaml, which is made as it was.
+	manifest static VOLUME "$kept" imported data 64Mi "$size" | sed '/^---/,$d' | k apply -f - >/dev/null
+	k wait --for=jsonpath='{.status.phase}'=Available pv/data --timeout=30s >/dev/null # else another one could be made
+	need_writer
+	expect "$kept" "$(volume_of data)"
+	expect kept "$(in_pod writer cat /data/file)"
+	gone pod/writer pvc/data
+	k delete pv data >/dev/null
 	until_true 60 "the volume is closed" closed "$kept"
 	in_driver volume rm --authority kubernetes --cluster test "$kept" >/dev/null
 }
