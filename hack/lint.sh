@@ -33,6 +33,15 @@ paths() { ! git grep -nIE "$PWD/|/(home|Users)/[a-z]+/" -- ':!hack/lint.sh'; }
 whitespace() { git diff --check "$(git hash-object -t tree /dev/null)" -- ':!*.golden' ':!*.patch'; }
 shell() { scripts | xargs shellcheck -x; }
 
+# Each example is applied by a journey of test/kube.
+examples() {
+	local name
+	for name in docs/examples/*.yaml; do
+		name=$(basename "$name" .yaml)
+		grep -qE "^[^#]*\bexample $name( |\$)" test/kube/*.sh || echo "$name"
+	done | nothing
+}
+
 # Packages import only from floors below their own (docs/design.md, section 2).
 # shellcheck disable=SC2016 # a template and a program, not for this shell to expand
 floors() {
@@ -58,6 +67,7 @@ check "go vet" go vet ./...
 check "staticcheck" staticcheck ./...
 check "imports that do not go down" floors
 check "shellcheck" shell
+check "examples that no journey applies" examples
 check "longer than $longest lines" lengths
 check "paths of a machine" paths
 check "white space" whitespace
