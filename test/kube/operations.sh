@@ -123,6 +123,47 @@ has_event_of_volume() {
 		say "$2: $(head -n 1 <<<"$said" | cut -c1-300)"
 }
 
+# A node is lost with a pod that writes records, and waits for the disk after each. An
+# administrator says that it will not come back: the pod goes on elsewhere with what was published,
+# which has no gap and is no older than what was known to be in Swift. A new machine takes the
+# node's name.
+# shellcheck disable=SC2016 # a program, not for this shell to expand
+node_lost() {
+	local pod node known written began said
+	pod=$(traveller)
+	node=$(node_of "$pod")
+	in_pod "$pod" sh -c ': >/data/records
+	{
+		n=0
+		while n=$((n + 1)); do echo $n | dd of=/data/records oflag=append conv=notrunc,fsync || exit; done
+	} </dev/null >/dev/null 2>&1 &'
+	until_true 60 "the pod writes records" has_records "$pod" 20
+	known=$(records "$pod")
+	published travel
+	until_true 60 "the pod writes on" has_records "$pod" $((known + 20))
+	kernels_are_content
+	written=$(records "$pod")
+	cluster node crash "${node#node}"
+	k wait --for=condition=Ready=Unknown "node/$node" --timeout=120s >/dev/null
+	began=$EPOCHREALTIME
+	k taint node "$node" node.kubernetes.io/out-of-service=nodeshutdown:NoExecute >/dev/null
+	until_true 240 "the traveller is ready elsewhere" traveller_is_at "$(other_node "$node")"
+	say "the pod runs on the other node $(seconds_since "$began") s after the node was given up"
+	pod=$(traveller)
+	said=$(in_sequence "$pod") || die "$pod: $said"
+	has_records "$pod" "$known" || die "$pod has $(records "$pod") records, and $known were in Swift"
+	say "of at least $written records $(records "$pod") are there, of which $known had to be"
+	cluster node up "${node#node}"
+	k taint node "$node" node.kubernetes.io/out-of-service- >/dev/null
+	until_true 180 "the DaemonSet's pods ready" daemonset_is_ready
+	rolled_out -n kube-system daemonset/host
+}
+
+records() { in_pod "$1" sh -c 'wc -l </data/records'; }
+has_records() { [ "$(records "$1")" -ge "$2" ]; }
+
+traveller_is_at() { traveller_is_ready && [ "$(node_of "$(traveller)")" = "$1" ]; }
+
 # A node is drained while Swift is away: its pods go, and it is told how much only its journals
 # have. Swift comes back, and nothing is left of that; all of it is elsewhere.
 drain() {
@@ -138,7 +179,8 @@ drain() {
 	swift kill proxy
 	writes_64_mib "$pod" /dev/urandom
 	sum=$(in_pod "$pod" md5sum /data/large)
-	kube kubectl drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout=180s >/dev/null 2>&1 || die "no drain"
+	k drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout=180s >"$state/log/drain" 2>&1 ||
+		die "no drain: $(tail -n 3 "$state/log/drain")"
 	until_true 120 "a controller answers" in_driver volume ls --authority kubernetes >/dev/null
 	in_driver nodes left "$node" --wait --authority kubernetes --certificates /etc/csi-swiftblock/certificates 2>"$state/log/left" 3>&- &
 	left=$!
