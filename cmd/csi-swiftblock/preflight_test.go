@@ -35,11 +35,12 @@ func TestPreflight(t *testing.T) {
 	a := newAdmin(t)
 	_, flags := a.unfit()
 	results, err := a.preflight(flags...)
-	if !errors.Is(err, errUnfit) || len(results) != 10 {
+	if !errors.Is(err, errUnfit) || len(results) != 12 {
 		t.Errorf("%d results, %v: %+v", len(results), err, results)
 	}
 	for check, want := range map[string]preflight.Verdict{
 		"kernel module": preflight.Failure, "iscsid": preflight.Failure, "initiator name": preflight.Failure,
+		"tools": preflight.Failure, "tools for xfs": preflight.Warning,
 		"portal": preflight.OK, "network port": preflight.OK,
 		"Swift": preflight.OK, "clock": preflight.OK,
 	} {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/mount-utils"
@@ -43,23 +42,9 @@ func (m Mounts) Mounted(path string) (bool, error) {
 // exist: the symbolic links on the way there are followed. Many hosts have kubelet's
 // directory on another disk.
 func (m Mounts) Point(path string) string {
-	const most = 40 // links, as for the kernel
-	at, todo := "/", strings.Split(filepath.Dir(path), "/")
-	for links := 0; len(todo) > 0; {
-		next := filepath.Join(at, todo[0])
-		todo = todo[1:]
-		to, err := os.Readlink(m.Root + next)
-		if err != nil { // no link, or nothing at all
-			at = next
-			continue
-		}
-		if links++; links > most {
-			return path
-		}
-		if filepath.IsAbs(to) {
-			at = "/"
-		}
-		todo = append(strings.Split(to, "/"), todo...)
+	at, ends := Follow(m.Root, filepath.Dir(path))
+	if !ends {
+		return path
 	}
 	return filepath.Join(at, filepath.Base(path))
 }

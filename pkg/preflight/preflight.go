@@ -8,11 +8,12 @@
 package preflight
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/host"
 )
 
 // Verdict is what a check comes to.
@@ -82,6 +83,8 @@ func (n Node) Check() []Result {
 		n.kernel().of("kernel module"),
 		n.daemon().of("iscsid"),
 		n.initiator().of("initiator name"),
+		n.tools().of("tools"),
+		n.toolsOfXFS().of("tools for xfs"),
 		n.multipath().of("multipath"),
 		n.state().of("state directory"),
 		n.shutdown().of("graceful node shutdown"),
@@ -108,9 +111,16 @@ func (n Node) Used() bool {
 	return err == nil && len(entries) > 0
 }
 
-// path is where a file of the host is seen from here. What a link with an absolute
-// target leads to is outside of Root: none of the files that matter is one.
-func (n Node) path(name string) string { return filepath.Join(cmp.Or(n.Root, "/"), name) }
+// path is where a file of the host is seen from here. No link is left on the way: one
+// with an absolute target would lead out of Root. Where links do not end it is "",
+// which does not exist.
+func (n Node) path(name string) string {
+	name, ends := host.Follow(n.Root, name)
+	if !ends {
+		return ""
+	}
+	return filepath.Join("/", n.Root, name)
+}
 
 func (n Node) read(name string) (string, error) {
 	b, err := os.ReadFile(n.path(name))

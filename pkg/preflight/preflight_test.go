@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +33,19 @@ var healthy = files{
 	"/proc/1/net/tcp":                          "  sl  local_address rem_address   st\n",
 	"/lib/modules/6.1.0-1-amd64/modules.dep":   "kernel/drivers/scsi/sd_mod.ko:\n",
 	"/lib/modules/6.1.0-1-amd64/modules.order": "",
+	"/usr/sbin/iscsiadm":                       "x",
+	"/usr/bin/mount":                           "x",
+	"/usr/bin/umount":                          "x",
+	"/usr/bin/sync":                            "x",
+	"/usr/sbin/blkid":                          "x",
+	"/usr/sbin/blockdev":                       "x",
+	"/usr/sbin/blkdiscard":                     "x",
+	"/usr/sbin/mke2fs":                         "x",
+	"/usr/sbin/mkfs.ext4":                      "->mke2fs",
+	"/usr/sbin/fsck.ext4":                      "x",
+	"/usr/sbin/resize2fs":                      "x",
+	"/usr/sbin/mkfs.xfs":                       "x",
+	"/usr/sbin/xfs_growfs":                     "x",
 }
 
 // listening is the line of a socket that listens on port 13260 (33CCh), inode 777.
@@ -41,7 +57,8 @@ func ext4(dir string) (Disk, error) {
 	return Disk{Type: unix.EXT4_SUPER_MAGIC, Size: 100 * gib, Avail: 50 * gib}, nil
 }
 
-// hostOf makes a host of healthy files with changes; an empty path is removed.
+// hostOf makes a host of healthy files with changes; an empty path is removed. What is
+// in a bin or sbin can be executed.
 func hostOf(t *testing.T, changes files) Node {
 	t.Helper()
 	root := t.TempDir()
@@ -65,7 +82,11 @@ func hostOf(t *testing.T, changes files) Node {
 		if to, link := strings.CutPrefix(text, "->"); link {
 			err = os.Symlink(to, full)
 		} else {
-			err = os.WriteFile(full, []byte(text), 0o644)
+			mode := os.FileMode(0o644)
+			if strings.HasSuffix(filepath.Dir(full), "bin") {
+				mode = 0o755
+			}
+			err = os.WriteFile(full, []byte(text), mode)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +100,7 @@ func hostOf(t *testing.T, changes files) Node {
 
 func TestHealthy(t *testing.T) {
 	results := hostOf(t, nil).Check()
-	if len(results) != 8 || Failed(results) {
+	if len(results) != 10 || Failed(results) {
 		t.Errorf("%d results: %+v", len(results), results)
 	}
 	for _, r := range results {
@@ -123,6 +144,23 @@ func TestDefects(t *testing.T) {
 		{"initiator name of everybody", files{initiatorFile: "InitiatorName=iqn.1993-08.org.debian:01:\n"}, nil, "initiator name", Warning, "this machine alone", "iscsi-iname"},
 		{"initiator name eui", files{initiatorFile: "InitiatorName=eui.02004567A425678D\n"}, nil, "initiator name", OK, "eui.", ""},
 
+		{"no open-iscsi's client", files{"/usr/sbin/iscsiadm": ""}, nil, "tools", Failure, "no iscsiadm in /usr/local/sbin:", "apt-get install open-iscsi (dnf install iscsi-initiator-utils)"},
+		{"no e2fsprogs", files{"/usr/sbin/mkfs.ext4": "", "/usr/sbin/fsck.ext4": "", "/usr/sbin/resize2fs": ""}, nil, "tools", Failure, "no mkfs.ext4, fsck.ext4, resize2fs in", "apt-get install e2fsprogs (dnf install e2fsprogs)"},
+		{"no mount", files{"/usr/bin/mount": ""}, nil, "tools", Failure, "no mount in", "apt-get install mount (dnf install util-linux)"},
+		{"no umount", files{"/usr/bin/umount": ""}, nil, "tools", Failure, "no umount in", "apt-get install mount (dnf install util-linux)"},
+		{"no util-linux", files{"/usr/sbin/blkid": "", "/usr/sbin/blockdev": "", "/usr/sbin/blkdiscard": ""}, nil, "tools", Failure, "no blkid, blockdev, blkdiscard in", "apt-get install util-linux (dnf install util-linux)"},
+		{"no coreutils", files{"/usr/bin/sync": ""}, nil, "tools", Failure, "no sync in", "apt-get install coreutils (dnf install coreutils)"},
+		{"systemd without its tools", files{"/run/systemd/system/x": "x", "/run/dbus/system_bus_socket": "x", "/usr/bin/systemctl": "x"}, nil, "tools", Failure, "no systemd-run in", "apt-get install systemd"},
+		{"systemd", files{"/run/systemd/system/x": "x", "/run/dbus/system_bus_socket": "x", "/usr/bin/systemctl": "x", "/bin/systemd-run": "x"}, nil, "tools", OK, "all tools", ""},
+		{"a tool that cannot be executed", files{"/usr/bin/mount": "->../../etc/mount", "/etc/mount": "x"}, nil, "tools", Failure, "no mount in", "apt-get install mount"},
+		{"a directory with a tool's name", files{"/usr/bin/mount": "", "/usr/bin/mount/x": "x"}, nil, "tools", Failure, "no mount in", "apt-get install mount"},
+		{"a tool elsewhere", files{"/usr/bin/mount": "", "/usr/local/sbin/mount": "x"}, nil, "tools", OK, "all tools", ""},
+		{"a tool by an absolute link", files{"/usr/bin/mount": "->/opt/bin/csi-swiftblock-busybox", "/opt/bin/csi-swiftblock-busybox": "x"}, nil, "tools", OK, "all tools", ""},
+		{"tools by an absolute link to their directory", files{"/usr/bin/mount": "", "/usr/bin/umount": "", "/bin": "->/opt/csi-swiftblock/bin", "/opt/csi-swiftblock/bin/mount": "x", "/opt/csi-swiftblock/bin/umount": "x"}, nil, "tools", OK, "all tools", ""},
+		{"a tool that only we have", files{"/usr/bin/mount": "->/bin/sh"}, nil, "tools", Failure, "no mount in", "apt-get install mount"},
+		{"links without end", files{"/usr/bin/mount": "->/usr/sbin/mount", "/usr/sbin/mount": "->/usr/bin/mount"}, nil, "tools", Failure, "no mount in", "apt-get install mount"},
+		{"no xfsprogs", files{"/usr/sbin/mkfs.xfs": "", "/usr/sbin/xfs_growfs": ""}, nil, "tools for xfs", Warning, "no mkfs.xfs, xfs_growfs in", "apt-get install xfsprogs (dnf install xfsprogs)"},
+
 		{"multipath greedy", conf("defaults {\n find_multipaths greedy\n}\n"), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
 		{"multipath strict", conf("defaults { find_multipaths \"strict\" }"), nil, "multipath", Warning, "only because", `vendor "SWIFTBLK"`},
 		{"multipath by default", conf("defaults { user_friendly_names yes }"), nil, "multipath", Warning, "defaults", `vendor "SWIFTBLK"`},
@@ -144,6 +182,7 @@ func TestDefects(t *testing.T) {
 		{"state with room for a small journal", nil, func(n *Node) { n.JournalSize = gib; disk(Disk{Type: unix.EXT4_SUPER_MAGIC, Avail: 4 * gib}, nil)(n) }, "state directory", OK, "room for 4 journals", ""},
 		{"state not to be written", nil, disk(Disk{}, unix.EROFS), "state directory", Failure, "read-only", "right to write"},
 		{"state is a file", files{"/var/lib/csi-swiftblock/export/x": "", "/var/lib/csi-swiftblock": "x"}, nil, "state directory", Failure, "not a directory", "move it"},
+		{"state by an absolute link", files{"/var/lib/csi-swiftblock/export/x": "", "/var/lib/csi-swiftblock": "->/data/state", "/data/state": "x"}, nil, "state directory", Failure, "not a directory", "move it"},
 		{"state to be made", files{"/var/lib/csi-swiftblock/export/x": ""}, nil, "state directory", OK, "room for 5 journals", ""},
 
 		{"no graceful shutdown", files{"/var/lib/kubelet/config.yaml": "shutdownGracePeriod: 0s\n"}, nil, "graceful node shutdown", Warning, "does not end pods", "shutdownGracePeriod: 120s"},
@@ -154,6 +193,7 @@ func TestDefects(t *testing.T) {
 		{"host unit", files{"/run/systemd/system/csi-swiftblock-host.service": "x"}, func(n *Node) { n.Running = true }, "host unit", OK, "before a reboot", ""},
 		{"no kubelet configuration", files{"/var/lib/kubelet/config.yaml": ""}, nil, "graceful node shutdown", Warning, "not known", "--kubelet-config"},
 		{"kubelet configuration elsewhere", files{"/var/lib/kubelet/config.yaml": "", "/etc/k.yaml": healthy["/var/lib/kubelet/config.yaml"]}, func(n *Node) { n.KubeletConfig = "/etc/k.yaml" }, "graceful node shutdown", OK, "2m0s", ""},
+		{"kubelet by an absolute link", files{"/var/lib/kubelet/config.yaml": "", "/var/lib/kubelet": "->/data/kubelet", "/data/kubelet/config.yaml": healthy["/var/lib/kubelet/config.yaml"]}, nil, "graceful node shutdown", OK, "2m0s", ""},
 		{"kubelet configuration malformed", files{"/var/lib/kubelet/config.yaml": "shutdownGracePeriod: [soon]\n"}, nil, "graceful node shutdown", Warning, "cannot be read", "mend"},
 
 		{"portal is ours", files{"/proc/1/net/tcp": listening, "/proc/66/comm": "csi-swiftblock\n", "/proc/66/fd/5": "->socket:[777]"}, nil, "portal", OK, "ours", ""},
@@ -202,6 +242,38 @@ func TestUsed(t *testing.T) {
 	}
 	if n := hostOf(t, files{"/var/lib/csi-swiftblock/export/x": ""}); n.Used() {
 		t.Error("a node without a volume is used")
+	}
+	if n := hostOf(t, files{"/var/lib/csi-swiftblock/export/x": "", "/var/lib/csi-swiftblock": "->/data", "/data/export/x": "x"}); !n.Used() {
+		t.Error("a node with a volume is not used: its state directory is a link")
+	}
+}
+
+// Each tool that package host runs is looked for.
+func TestAllTools(t *testing.T) {
+	sources, err := filepath.Glob("../host/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := regexp.MustCompile(`\.Run\(ctx, "([^"-][^"]*)"`)
+	found := map[string]bool{}
+	for _, source := range sources {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range run.FindAllStringSubmatch(string(text), -1) {
+			found[call[1]] = true
+		}
+	}
+	looked := map[string]bool{}
+	for _, tool := range slices.Concat(anyVolume, bySystemd, ofXFS) {
+		looked[tool.name] = true
+	}
+	if !maps.Equal(found, looked) {
+		t.Errorf("package host runs %v, looked for are %v", found, looked)
 	}
 }
 
