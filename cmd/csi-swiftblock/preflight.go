@@ -15,8 +15,11 @@ import (
 // errUnfit says that a check failed; which one was printed.
 var errUnfit = errors.New("this node is not fit for volumes yet: see what failed, and its remedy")
 
-// preflightWait is how long Swift may take to answer.
-const preflightWait = 15 * time.Second
+// How long Swift may take to answer.
+const (
+	preflightWait = 15 * time.Second
+	initialWait   = 5 * time.Second // a node starts without Swift, and not late for that
+)
 
 func preflightCommand() *cobra.Command {
 	var node preflight.Node
@@ -39,8 +42,11 @@ failure; the exit code is 1 if any failed. Nothing is changed.`,
 			}
 			node.Running = !initial && node.Used()
 			results := node.Check()
-			if !initial {
-				results = append(results, preflightStore(c.Context())...)
+			switch {
+			case !initial:
+				results = append(results, preflightStore(c.Context(), preflightWait)...)
+			case !node.Used(): // pods may wait for the rest, and export says how Swift fares
+				results = append(results, preflight.Warnings(preflightStore(c.Context(), initialWait))...)
 			}
 			if err := out.print(c, results, func(w io.Writer) { printResults(w, results) }); err != nil {
 				return err
@@ -61,20 +67,20 @@ failure; the exit code is 1 if any failed. Nothing is changed.`,
 	c.Flags().StringVar(&node.Portal, "portal", defaultPortal, "address and port of the iSCSI targets")
 	c.Flags().StringVar(&node.Network, "network", "", "HOST:PORT where the controller reaches export")
 	c.Flags().StringVar(&journal, "journal-size", "", "what one journal may take, such as 1Gi; default: 10Gi, as in a StorageClass")
-	c.Flags().BoolVar(&initial, "init", false, "before export and node start: check the host alone, and fail only where there are no volumes yet")
+	c.Flags().BoolVar(&initial, "init", false, "before export and node start: fail only for what the host lacks, and only where there are no volumes yet")
 	return c
 }
 
-func preflightStore(ctx context.Context) []preflight.Result {
+func preflightStore(ctx context.Context, wait time.Duration) []preflight.Result {
 	credentials, err := credentialsFromEnvironment()
 	if err != nil {
 		return preflight.Unconfigured(err)
 	}
-	store, err := swift.New(credentials, swift.Options{Patience: preflightWait / 3, Stall: preflightWait / 3})
+	store, err := swift.New(credentials, swift.Options{Patience: wait / 3, Stall: wait / 3})
 	if err != nil {
 		return preflight.Unconfigured(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, preflightWait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	return preflight.CheckStore(ctx, store, time.Now)
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/preflight"
 )
@@ -67,23 +69,44 @@ func TestPreflightWithoutSwift(t *testing.T) {
 	}
 }
 
-// Before the processes start nothing is asked of Swift, and a node that has volumes
-// is never kept from serving them.
+// Before the processes start Swift keeps no node from starting, and a node that has
+// volumes is never kept from serving them.
 func TestPreflightInit(t *testing.T) {
 	a := newAdmin(t)
 	root, flags := a.unfit()
 	flags = append(flags, "--init")
 	results, err := a.preflight(flags...)
-	if _, asked := results["Swift"]; asked || !errors.Is(err, errUnfit) {
+	if !errors.Is(err, errUnfit) || results["Swift"].Verdict != preflight.OK || results["clock"].Verdict != preflight.OK {
 		t.Errorf("a new node: %v, %+v", err, results)
+	}
+	t.Setenv("ST_KEY", "wrong")
+	if results, _ := a.preflight(flags...); results["Swift"].Verdict != preflight.Warning || results["Swift"].Remedy == "" {
+		t.Errorf("a wrong key: %+v", results["Swift"])
 	}
 	if err := os.MkdirAll(filepath.Join(root, "state/export/volume"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if results, err := a.preflight(flags...); err != nil || results["iscsid"].Verdict != preflight.Failure {
+	results, err = a.preflight(flags...)
+	if _, asked := results["Swift"]; asked || err != nil || results["iscsid"].Verdict != preflight.Failure {
 		t.Errorf("a node with volumes: %v, %+v", err, results)
 	}
 	if _, err := a.preflight(flags[:len(flags)-1]...); !errors.Is(err, errUnfit) {
 		t.Errorf("an administrator who asks: %v", err)
+	}
+}
+
+// A Swift that takes connections and is silent is not waited for longer than was said.
+func TestPreflightOfASilentSwift(t *testing.T) {
+	newAdmin(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	t.Setenv("ST_AUTH", "http://"+silent.Addr().String()+"/auth/v1.0")
+	began := time.Now()
+	results := preflightStore(t.Context(), 300*time.Millisecond)
+	if took := time.Since(began); took > 3*time.Second || !preflight.Failed(results) {
+		t.Errorf("%+v, after %v", results, took)
 	}
 }

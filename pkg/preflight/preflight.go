@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/host"
@@ -54,6 +55,17 @@ func Failed(results []Result) bool {
 		}
 	}
 	return false
+}
+
+// Warnings returns results of which none is a failure.
+func Warnings(results []Result) []Result {
+	results = slices.Clone(results)
+	for i := range results {
+		if results[i].Verdict == Failure {
+			results[i].Verdict = Warning
+		}
+	}
+	return results
 }
 
 // Node is the machine that is looked at.
