@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	multipathFile   = "/etc/multipath.conf"
-	remedyMultipath = `add to ` + multipathFile + `: blacklist { device { vendor "` + disk.Vendor + `" product ".*" } }; then multipathd reconfigure`
+	multipathFile = "/etc/multipath.conf"
+	// remedyMultipath has a line for each brace, as multipathd wants it. A product is
+	// named for the sake of old ones, which compare it in any case.
+	remedyMultipath = `printf '\nblacklist {\n device {\n  vendor "` + disk.Vendor + `"\n  product ".*"\n }\n}\n' >>` + multipathFile + `; multipathd reconfigure`
 )
 
 // multipath looks whether multipathd would make a device of its own of our LUNs.
@@ -54,28 +56,28 @@ type multipathConfig struct {
 	find                  string // find_multipaths; "": not set
 }
 
-var multipathToken = regexp.MustCompile(`"[^"]*"|[{}]|[^\s{}"]+`)
+// multipathToken is a comment, which begins anywhere outside of quotes, a string, a
+// brace or a word.
+var multipathToken = regexp.MustCompile(`[#!].*|"[^"]*"|[{}]|[^\s{}"#!]+`)
 
-// parseMultipath reads sections in braces and pairs of a keyword and a value.
+// parseMultipath reads multipath.conf(5), which goes by lines: each begins a section,
+// ends one, or gives a keyword its value. What else is on the line multipathd ignores, so
+// that a stanza on a single line is none.
 func parseMultipath(text string) (config multipathConfig) {
-	var tokens []string
-	for line := range strings.Lines(text) {
-		if i := strings.IndexAny(line, "#!"); i >= 0 && strings.Count(line[:i], `"`)%2 == 0 {
-			line = line[:i]
-		}
-		tokens = append(tokens, multipathToken.FindAllString(line, -1)...)
-	}
 	var sections []string
-	for i := 0; i < len(tokens); i++ {
+	for line := range strings.Lines(text) {
+		tokens := multipathToken.FindAllString(line, -1)
+		if i := slices.IndexFunc(tokens, func(t string) bool { return strings.ContainsAny(t[:1], "#!") }); i >= 0 {
+			tokens = tokens[:i]
+		}
 		switch {
-		case tokens[i] == "}":
+		case len(tokens) > 0 && tokens[0] == "}":
 			sections = sections[:max(0, len(sections)-1)]
-		case i+1 < len(tokens) && tokens[i+1] == "{":
-			sections = append(sections, tokens[i])
-			i++
-		case i+1 < len(tokens) && tokens[i+1] != "}":
-			config.take(strings.Join(sections, "/"), tokens[i], strings.Trim(tokens[i+1], `"`))
-			i++
+		case len(tokens) < 2:
+		case tokens[1] == "{":
+			sections = append(sections, tokens[0])
+		default:
+			config.take(strings.Join(sections, "/"), tokens[0], strings.Trim(tokens[1], `"`))
 		}
 	}
 	return config

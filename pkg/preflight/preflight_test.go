@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -112,8 +113,8 @@ func TestHealthy(t *testing.T) {
 
 // Each defect alone changes the verdict of its check, and of no other.
 func TestDefects(t *testing.T) {
-	conf := func(text string) files {
-		return files{"/proc/50/comm": "multipathd\n", "/etc/multipath.conf": text}
+	conf := func(lines ...string) files {
+		return files{"/proc/50/comm": "multipathd\n", "/etc/multipath.conf": strings.Join(lines, "\n")}
 	}
 	disk := func(d Disk, err error) func(*Node) {
 		return func(n *Node) { n.Disk = func(string) (Disk, error) { return d, err } }
@@ -161,18 +162,20 @@ func TestDefects(t *testing.T) {
 		{"links without end", files{"/usr/bin/mount": "->/usr/sbin/mount", "/usr/sbin/mount": "->/usr/bin/mount"}, nil, "tools", Failure, "no mount in", "apt-get install mount"},
 		{"no xfsprogs", files{"/usr/sbin/mkfs.xfs": "", "/usr/sbin/xfs_growfs": ""}, nil, "tools for xfs", Warning, "no mkfs.xfs, xfs_growfs in", "apt-get install xfsprogs (dnf install xfsprogs)"},
 
-		{"multipath greedy", conf("defaults {\n find_multipaths greedy\n}\n"), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
-		{"multipath strict", conf("defaults { find_multipaths \"strict\" }"), nil, "multipath", Warning, "only because", `vendor "SWIFTBLK"`},
-		{"multipath by default", conf("defaults { user_friendly_names yes }"), nil, "multipath", Warning, "defaults", `vendor "SWIFTBLK"`},
+		{"multipath greedy", conf("defaults {", "find_multipaths greedy", "}"), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
+		{"multipath strict", conf("defaults {", `find_multipaths "strict"`, "}"), nil, "multipath", Warning, "only because", `vendor "SWIFTBLK"`},
+		{"multipath by default", conf("defaults {", "user_friendly_names yes", "}"), nil, "multipath", Warning, "defaults", `vendor "SWIFTBLK"`},
 		{"multipath without a file", files{"/proc/50/comm": "multipathd\n"}, nil, "multipath", Warning, "cannot be read", `vendor "SWIFTBLK"`},
-		{"multipath with a stanza", conf("defaults { find_multipaths no }\nblacklist {\n device {\n  vendor \"SWIFTBLK\"\n product \".*\"\n }\n}\n"), nil, "multipath", OK, "alone", ""},
-		{"multipath of another vendor", conf("defaults { find_multipaths no }\nblacklist { device { vendor \"EMC\" } }"), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
-		{"multipath stanza in a comment", conf("defaults { find_multipaths no }\n#blacklist { device { vendor \"SWIFTBLK\" } }"), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
-		{"multipath blacklists all", conf("blacklist { devnode \".*\" }"), nil, "multipath", OK, "alone", ""},
-		{"multipath only takes another vendor", conf("blacklist { device { vendor \"!^NETAPP\" } }"), nil, "multipath", OK, "alone", ""},
-		{"multipath by protocol", conf("blacklist { protocol \"scsi:iscsi\" }"), nil, "multipath", OK, "alone", ""},
-		{"multipath exception", conf("blacklist { devnode \".*\" }\nblacklist_exceptions { device { vendor \"SWIFT.*\" } }"), nil, "multipath", Failure, "exceptions", "blacklist_exceptions"},
-		{"multipath stanza elsewhere", files{"/proc/50/comm": "multipathd\n", "/etc/multipath.conf": "defaults { find_multipaths off }", "/etc/multipath/conf.d/swiftblock.conf": "blacklist { device { vendor SWIFTBLK } }"}, nil, "multipath", OK, "alone", ""},
+		{"multipath with a stanza", conf("defaults {", "find_multipaths no", "}", "blacklist {", "\tdevice {", "\t\tvendor \"SWIFTBLK\" # ours", "product \".*\"", "}", "}"), nil, "multipath", OK, "alone", ""},
+		{"multipath with a stanza on a line", conf("defaults {", "find_multipaths no", "}", `blacklist { device { vendor "SWIFTBLK" product ".*" } }`), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
+		{"multipath after a stanza on a line", conf(`blacklist { device { vendor "SWIFTBLK" } }`, "defaults {", "find_multipaths no", "}"), nil, "multipath", Warning, "defaults", `vendor "SWIFTBLK"`},
+		{"multipath of another vendor", conf("defaults {", "find_multipaths no#}", "}", "blacklist {", "device {", `vendor "EMC"`, "}", "}"), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
+		{"multipath stanza in a comment", conf("defaults {", "find_multipaths no", "}", "#blacklist {", "!device {", `vendor "SWIFTBLK"`, "#}", "#}"), nil, "multipath", Failure, "will take", `vendor "SWIFTBLK"`},
+		{"multipath blacklists all", conf("blacklist {", `devnode ".*"`, "}"), nil, "multipath", OK, "alone", ""},
+		{"multipath only takes another vendor", conf("blacklist {", "device {", `vendor "!^NETAPP"`, "}", "}"), nil, "multipath", OK, "alone", ""},
+		{"multipath by protocol", conf("blacklist {", `protocol "scsi:iscsi"`, "}"), nil, "multipath", OK, "alone", ""},
+		{"multipath exception", conf("blacklist {", `devnode ".*"`, "}", "blacklist_exceptions {", "device {", `vendor "SWIFT.*"`, "}", "}"), nil, "multipath", Failure, "exceptions", "blacklist_exceptions"},
+		{"multipath stanza elsewhere", files{"/proc/50/comm": "multipathd\n", "/etc/multipath.conf": "defaults {\nfind_multipaths off\n}", "/etc/multipath/conf.d/swiftblock.conf": "blacklist {\ndevice {\nvendor SWIFTBLK\n}\n}\n"}, nil, "multipath", OK, "alone", ""},
 
 		{"state on tmpfs", nil, disk(Disk{Type: unix.TMPFS_MAGIC, Avail: 50 * gib}, nil), "state directory", Failure, "tmpfs", "mount a disk"},
 		{"state on overlay", nil, disk(Disk{Type: unix.OVERLAYFS_SUPER_MAGIC, Avail: 50 * gib}, nil), "state directory", Failure, "overlay", "mount a disk"},
@@ -233,6 +236,28 @@ func TestDefects(t *testing.T) {
 				t.Errorf("Failed is %t", Failed(results))
 			}
 		})
+	}
+}
+
+// What we tell to write is what multipathd, and so the check, takes for a stanza.
+func TestMultipathRemedies(t *testing.T) {
+	command, _, _ := strings.Cut(remedyMultipath, " >>")
+	stanza, err := exec.Command("sh", "-c", command).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, documented, _ := strings.Cut(string(page), "  blacklist {\n")
+	documented, _, _ = strings.Cut("blacklist {\n"+documented, "  ```")
+	// Also behind a last line that has no end.
+	if file := "defaults {\n}" + string(stanza); !parseMultipath(file).blacklisted {
+		t.Errorf("%q leaves no device alone", file)
+	}
+	if strings.Join(strings.Fields(string(stanza)), " ") != strings.Join(strings.Fields(documented), " ") {
+		t.Errorf("preflight says %q, docs/install.md %q", stanza, documented)
 	}
 }
 
