@@ -81,6 +81,16 @@ func TestJournals(t *testing.T) {
 	}
 
 	a.refused("is not lost", command("export", live, "out.raw")...)
+	// Nobody can serve it, as its record is torn, and all of it is rescued.
+	if err := os.WriteFile(filepath.Join(a.dir, "state", string(v.Volume), "record.json"), []byte(`{"format": 1, `), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	whole, path := bytes.Clone(content), filepath.Join(t.TempDir(), "rescued.raw")
+	copy(whole[off:], data)
+	a.run(command("export", "--damaged", live, path)...)
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, whole) {
+		t.Errorf("beside a torn record: %d bytes differ: %v", len(got), err)
+	}
 	a.refused("only lost journals can be discarded", command("discard", live)...)
 	a.refused("no journal in", command("discard", lost+"0")...)
 	a.run(command("discard", lost)...)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -149,6 +151,35 @@ func (n *node) flip(content byte) {
 	}
 }
 
+// moveAway is what docs/operations.md says to do about a volume whose directory on the
+// node is damaged: before it the controller is refused, after it the volume goes on as
+// last published.
+func (n nodeInCloud) moveAway() {
+	n.t.Helper()
+	handOver := func() error {
+		_, err := n.exports.Detach(n.t.Context(), &wire.DetachRequest{Volume: string(n.id), Revoke: true})
+		return err
+	}
+	n.await("taken from the node with what it holds", func() bool {
+		err := handOver()
+		return err != nil && status.Code(err) != codes.Aborted
+	})
+	n.exports.Close()
+	if err := os.Rename(filepath.Join(n.dir, "state", string(n.id)), filepath.Join(n.dir, "kept")); err != nil {
+		n.t.Fatal(err)
+	}
+	n.start()
+	if err := handOver(); err != nil || len(n.portal.targets) > 0 {
+		n.t.Errorf("there is nothing to hand over, and nothing to wait for: %v, targets %v", err, n.portal.targets)
+	}
+	// NodeUnstage lets go by that of what the kernel still holds.
+	if _, err := n.exports.Status(n.t.Context(), &wire.StatusRequest{Volume: string(n.id)}); status.Code(err) != codes.NotFound {
+		n.t.Errorf("status of what is not there: %v", err)
+	}
+	n.controller.lose()
+	n.attach()
+}
+
 // injection is a fault of the disk, of Swift or of what is around, and what is told of it.
 type injection struct {
 	name   string
@@ -271,18 +302,7 @@ var injections = []injection{
 			n.flip(7)
 			n.start()
 		},
-		heal: func(n nodeInCloud) { // as the remedy says
-			n.exports.Close()
-			if err := os.Rename(filepath.Join(n.dir, "state", string(n.id)), filepath.Join(n.dir, "kept")); err != nil {
-				n.t.Fatal(err)
-			}
-			n.start()
-			if _, err := n.exports.Detach(n.t.Context(), &wire.DetachRequest{Volume: string(n.id), Revoke: true}); err != nil || len(n.portal.targets) > 0 {
-				n.t.Errorf("there is nothing to hand over, and nothing to wait for: %v, targets %v", err, n.portal.targets)
-			}
-			n.controller.lose()
-			n.attach()
-		},
+		heal: nodeInCloud.moveAway,
 	},
 	{
 		name: "the journal is damaged, found by a read", reason: wire.ReasonJournalDamaged, rpo: "1h",
@@ -325,7 +345,28 @@ var injections = []injection{
 				n.t.Fatal(err)
 			}
 			n.start()
+			if !strings.Contains(n.conditions()[0].GetMessage(), record) {
+				n.t.Errorf("%v does not name %s", n.conditions(), record)
+			}
 		},
+		heal: nodeInCloud.moveAway,
+	},
+	{
+		name: "the copy of the root is torn", reason: wire.ReasonNotServed,
+		inject: func(n nodeInCloud) {
+			n.publish()
+			n.exports.Close()
+			head := filepath.Join(n.dir, "state", string(n.id), "head")
+			if err := os.Truncate(head, 100); err != nil {
+				n.t.Fatal(err)
+			}
+			n.start()
+			n.await("served with a torn "+head, func() bool {
+				have := n.conditions()
+				return len(have) > 0 && strings.Contains(have[0].GetMessage(), head)
+			})
+		},
+		heal: func(n nodeInCloud) { n.moveAway(); n.expect(7) },
 	},
 	{
 		name: "nobody knows the keys after a reboot", reason: wire.ReasonNotServed,

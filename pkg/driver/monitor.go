@@ -108,7 +108,7 @@ var remedies = map[string]string{
 	wire.ReasonUploadFailing:      "the message says why; csi-swiftblock check names what Swift does not have; the volume is served until its journal is full",
 	wire.ReasonUploadOverdue:      "Swift takes less than is written: look at its load and at the limits uploadBandwidth and --background",
 	wire.ReasonJournalNearlyFull:  "let uploads catch up, or stop the writer; a larger journalSize holds for new volumes",
-	wire.ReasonNotServed:          "the message says why; the journal is kept, and the next NodeStage or restart of export tries again",
+	wire.ReasonNotServed:          "the message says why, and the journal is kept; what waits for a controller is tried again by itself; where record.json or head is torn, rescue by csi-swiftblock journal export --damaged, move the volume's directory out of export --state, restart export, then csi-swiftblock volume unpublish --force",
 	wire.ReasonEnded:              "the message says why; the journal is kept: restart the pod that uses the volume",
 	reasonNodeAway:                "bring the node or its export back; if it is gone for good, taint it node.kubernetes.io/out-of-service or delete it (csi-swiftblock nodes give-up without Kubernetes)",
 	reasonRolledBack:              "what was lost is in the journal of that node, if its disk lives: csi-swiftblock journal ls, then journal export",
