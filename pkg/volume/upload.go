@@ -60,8 +60,7 @@ func (p *publisher) upload(ctx context.Context, layer *delta.Layer) (*snapshots.
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.config.parallel)
 	for _, page := range update.Pages {
-		put := func(ctx context.Context) error { return u.put(ctx, page.Location, page.Body) }
-		u.start(ctx, g, u.class, put)
+		u.start(ctx, g, u.class, func(ctx context.Context) error { return u.put(ctx, page.Location, page.Body) })
 	}
 	return update, g.Wait()
 }
