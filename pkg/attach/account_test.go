@@ -1,10 +1,6 @@
 package attach
 
 import (
-	"bytes"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -39,31 +35,9 @@ func TestAccountOfTheClass(t *testing.T) {
 	if _, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id), Secrets: secrets}); err != nil {
 		t.Errorf("the secrets of NodeStage: %v", err)
 	}
-	filepath.WalkDir(filepath.Join(n.dir, "state"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if body, err := os.ReadFile(path); err == nil && bytes.Contains(body, []byte(server.Key())) {
-			t.Errorf("%s, which survives the node, has the key", path)
-		}
-		return nil
-	})
+	n.keepsNothingOf([]byte(server.Key()))
 
-	if err := n.exports.Close(); err != nil {
-		t.Fatal(err)
-	}
-	n.controller.set(false)
-	n.start()
-	n.expect(7) // without the controller
-	if err := n.exports.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(n.dir, "run")); err != nil { // the reboot
-		t.Fatal(err)
-	}
-	n.controller.set(true)
-	n.start()
-	n.expect(7)
+	n.outlives(7)
 	if err := n.detach(); err != nil {
 		t.Fatal(err)
 	}

@@ -30,45 +30,17 @@ func TestKeysOfAnEncryptedVolume(t *testing.T) {
 	if _, err := n.exports.Attach(t.Context(), &wire.AttachRequest{Volume: string(n.id), ClassKeys: []string{"new", "class"}}); err != nil {
 		t.Errorf("with the key of the class: %v", err)
 	}
-	plain := bytes.Repeat([]byte{7}, 512)
-	filepath.WalkDir(filepath.Join(n.dir, "state"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		body, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if bytes.Contains(body, plain) {
-			t.Errorf("%s has what was written as it is", path)
-		}
-		for id, secret := range n.controller.keys.Secrets {
-			if bytes.Contains(body, secret[:]) || bytes.Contains(body, []byte(hex.EncodeToString(secret[:]))) {
-				t.Errorf("%s, which survives the node, has key %d", path, id)
-			}
-		}
-		return nil
-	})
+	hidden := [][]byte{bytes.Repeat([]byte{7}, 512)} // what was written, and the keys
+	for _, secret := range n.controller.keys.Secrets {
+		hidden = append(hidden, secret[:], []byte(hex.EncodeToString(secret[:])))
+	}
+	n.keepsNothingOf(hidden...)
 	record, err := os.ReadFile(filepath.Join(n.dir, "state", string(n.id), "record.json"))
 	if err != nil || !bytes.Contains(record, []byte(`"format": 2`)) {
 		t.Errorf("the record is of a format that older releases read: %v\n%s", err, record)
 	}
 
-	if err := n.exports.Close(); err != nil {
-		t.Fatal(err)
-	}
-	n.controller.set(false)
-	n.start()
-	n.expect(7) // without the controller
-	if err := n.exports.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(n.dir, "run")); err != nil { // the reboot
-		t.Fatal(err)
-	}
-	n.controller.set(true)
-	n.start()
-	n.expect(7)
+	n.outlives(7)
 	if err := n.detach(); err != nil {
 		t.Fatal(err)
 	}

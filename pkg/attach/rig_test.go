@@ -66,6 +66,47 @@ func (n *node) reboot() {
 	n.start()
 }
 
+// keepsNothingOf looks for secrets in all files that survive a reboot.
+func (n *node) keepsNothingOf(secrets ...[]byte) {
+	n.t.Helper()
+	files := 0
+	err := filepath.WalkDir(filepath.Join(n.dir, "state"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		for i, secret := range secrets {
+			if bytes.Contains(body, secret) {
+				n.t.Errorf("%s, which survives the node, has secret %d", path, i)
+			}
+		}
+		files++
+		return err
+	})
+	if err != nil || files == 0 {
+		n.t.Errorf("%d files were looked at: %v", files, err)
+	}
+}
+
+// outlives starts the process again without the controller, and again after a reboot, which
+// takes what is in RunDir, with it: what was written is there each time.
+func (n *node) outlives(content byte) {
+	n.t.Helper()
+	for _, reboot := range []bool{false, true} {
+		if err := n.exports.Close(); err != nil {
+			n.t.Fatal(err)
+		}
+		if reboot {
+			if err := os.RemoveAll(filepath.Join(n.dir, "run")); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+		n.controller.set(reboot)
+		n.start()
+		n.expect(content)
+	}
+}
+
 // await waits until something comes about behind the calls.
 func (n *node) await(what string, done func() bool) {
 	n.t.Helper()
