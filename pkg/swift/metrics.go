@@ -13,6 +13,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec // operation
 	retries  *prometheus.CounterVec   // operation
 	logIns   *prometheus.CounterVec   // outcome
+	refused  prometheus.Gauge
 	sent     prometheus.Counter
 	received prometheus.Counter
 
@@ -38,11 +39,15 @@ func newMetrics(t *turnstile) *metrics {
 		}, []string{"operation"}),
 		retries: counter("retries_total", "Requests that repeat one that failed for a passing reason.", "operation"),
 		logIns:  counter("log_ins_total", "Log-ins at the object store, by outcome.", "outcome"),
+		refused: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "credentials_refused",
+			Help: "1 while the newest credentials are refused, or cannot be read, though older ones may still be in use.",
+		}),
 	}
 	bytes := counter("body_bytes_total", "Bytes of bodies sent to and received from the object store.", "direction")
 	m.sent, m.received = bytes.WithLabelValues("sent"), bytes.WithLabelValues("received")
 	m.all = []prometheus.Collector{
-		m.requests, m.duration, m.retries, m.logIns, bytes,
+		m.requests, m.duration, m.retries, m.logIns, m.refused, bytes,
 		gauge("requests_in_flight", "Requests on their way.", nil, func() float64 { n, _ := t.counts(); return float64(n) }),
 		gauge("requests_waiting", "Requests that wait for their turn.", nil, func() float64 { _, n := t.counts(); return float64(n) }),
 	}

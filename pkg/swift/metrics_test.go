@@ -68,6 +68,7 @@ func TestMetrics(t *testing.T) {
 		"swiftblock_store_retries_total get":                         1,
 		"swiftblock_store_retries_total put":                         1,
 		"swiftblock_store_log_ins_total ok":                          1,
+		"swiftblock_store_credentials_refused":                       0,
 		"swiftblock_store_body_bytes_total sent":                     3000,
 		"swiftblock_store_body_bytes_total received":                 1050,
 		"swiftblock_store_requests_in_flight":                        0,

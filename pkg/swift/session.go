@@ -29,6 +29,8 @@ type login struct {
 	mu      sync.Mutex  // guards what follows
 	cred    Credentials // that worked last, at first those given
 	tried   bool        // so that Reload is asked from now on
+	given   Credentials // read last, whether they work or not; zero: they could not be read
+	refused bool        // what was read last is, or could not be read
 	lines   *lines      // what cred says of connections
 	current *session
 	flight  *flight // the log-in on its way
@@ -45,7 +47,7 @@ func newLogin(cred Credentials, o Options, m *metrics) (*login, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &login{options: o, metrics: m, cred: cred, lines: lines}, nil
+	return &login{options: o, metrics: m, cred: cred, given: cred, lines: lines}, nil
 }
 
 func (l *login) close() {
@@ -133,7 +135,8 @@ func (r *refusal) note(cred Credentials, err error) {
 }
 
 // renew logs in with changed credentials, if there are any, and it was not refused with
-// them lately.
+// them lately. It tries those in use again, too, while they are refused: where nobody
+// makes requests that would be shown for ever.
 func (l *login) renew(ctx context.Context, refused *refusal) (changed bool, err error) {
 	cred, err := l.reload()
 	if err != nil {
@@ -141,15 +144,20 @@ func (l *login) renew(ctx context.Context, refused *refusal) (changed bool, err 
 	}
 	l.mu.Lock()
 	same := cred == l.cred && l.lines.same(cred)
+	works := same && !l.refused
 	l.mu.Unlock()
-	if same {
+	switch {
+	case works:
+		return false, nil
+	case refused.err != nil && cred == refused.cred && time.Now().Before(refused.until):
+		err = refused.err
+	default:
+		_, err = l.logIn(ctx, cred)
+		refused.note(cred, err)
+	}
+	if same { // its requests say what is wrong with them
 		return false, nil
 	}
-	if refused.err != nil && cred == refused.cred && time.Now().Before(refused.until) {
-		return false, refused.err
-	}
-	_, err = l.logIn(ctx, cred)
-	refused.note(cred, err)
 	return err == nil, err
 }
 
@@ -159,15 +167,42 @@ func (l *login) reload() (Credentials, error) {
 	if err == nil {
 		err = cred.check()
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err != nil {
+		l.given = Credentials{}
+		l.show(true)
 		return cred, request{op: "reload credentials"}.fail(ErrUnauthorized, 0, err)
 	}
+	l.given = cred // it is for a log-in to say whether they work
 	return cred, nil
+}
+
+// note counts a log-in, and keeps what it says of the credentials that were read last:
+// nothing, if it was not answered.
+func (l *login) note(cred Credentials, err error) {
+	l.metrics.loggedIn(err)
+	refused := errors.Is(err, ErrUnauthorized)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cred == l.given && (err == nil || refused) {
+		l.show(refused)
+	}
+}
+
+// show tells the metrics, too, whether what was read last is refused. The login is locked.
+func (l *login) show(refused bool) {
+	l.refused = refused
+	value := 0.0
+	if refused {
+		value = 1
+	}
+	l.metrics.refused.Set(value)
 }
 
 // logIn makes a session and, if that succeeds, the one for all from now on.
 func (l *login) logIn(ctx context.Context, cred Credentials) (s *session, err error) {
-	defer func() { l.metrics.loggedIn(err) }()
+	defer func() { l.note(cred, err) }()
 	ctx, cancel := context.WithTimeout(ctx, l.options.Stall)
 	defer cancel()
 	r := request{op: "log in"}
