@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,11 +47,13 @@ func (a *admin) serve(args ...string) {
 
 // controller runs one in this process until the test ends, and returns where it
 // shows its metrics. It has served a call by then.
-func (a *admin) controller() (metrics string) {
+func (a *admin) controller(more ...string) (metrics string) {
 	a.Helper()
 	metrics = freeAddress(a.T)
 	socket := "unix://" + filepath.Join(a.dir, "csi.sock")
-	a.serve("controller", "--csi", socket, "--openings", "unix://"+filepath.Join(a.dir, "openings.sock"), "--metrics-address", metrics)
+	a.serve(append([]string{
+		"controller", "--csi", socket, "--openings", "unix://" + filepath.Join(a.dir, "openings.sock"), "--metrics-address", metrics,
+	}, more...)...)
 	conn, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		a.Fatal(err)
@@ -104,5 +108,35 @@ func TestMetrics(t *testing.T) {
 	}
 	if text := a.fetch(address, "/debug/process"); !strings.Contains(text, "csi-swiftblock "+version) || strings.Contains(text, a.swift.Key()) {
 		t.Errorf("process: %s", text)
+	}
+}
+
+// When its certificate ends a process says of the one that it uses now: one that is due
+// for SwiftblockCertificateEnds, and then the one that has come in its place.
+func TestCertificateMetric(t *testing.T) {
+	a := newAdmin(t)
+	keys := filepath.Join(a.dir, "keys")
+	issue := func(valid time.Duration) { a.run("certificates", "--valid", valid.String(), keys, "worker-1") }
+	left := func(address string) time.Duration {
+		t.Helper()
+		found := regexp.MustCompile(`(?m)^swiftblock_certificate_end_timestamp_seconds (.+)$`).FindStringSubmatch(a.fetch(address, "/metrics"))
+		if found == nil {
+			t.Fatal("the metrics do not say when the certificate ends")
+		}
+		end, err := strconv.ParseFloat(found[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Until(time.Unix(int64(end), 0)).Round(time.Hour)
+	}
+	const day = 24 * time.Hour
+	issue(13 * day)
+	address := a.controller("--certificates", filepath.Join(keys, "controller"))
+	if have := left(address); have != 13*day {
+		t.Errorf("it ends in %v, want 13 days", have)
+	}
+	issue(90 * day)
+	if have := left(address); have != 90*day {
+		t.Errorf("the new one ends in %v, want 90 days", have)
 	}
 }

@@ -8,12 +8,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// gathered returns counters and gauges, and counts of histograms, by name without
-// the volume, and other labels.
+// gathered is what the export process shows.
 func (n *node) gathered() map[string]float64 {
 	n.t.Helper()
+	return n.gatheredFrom(n.exports)
+}
+
+// gatheredFrom returns counters and gauges, and counts of histograms, by name without
+// the volume, and other labels.
+func (n *node) gatheredFrom(c prometheus.Collector) map[string]float64 {
+	n.t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(n.exports)
+	registry.MustRegister(c)
 	families, err := registry.Gather()
 	if err != nil {
 		n.t.Fatal(err)

@@ -44,6 +44,7 @@ type node struct {
 	exports    *Exports
 	id         ident.Volume
 	boot       string
+	cuts       []*wire.Root // that publish made
 }
 
 func newNode(t *testing.T) *node { return newNodeWith(t, swifttest.NewStore(t)) }

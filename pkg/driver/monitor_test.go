@@ -80,9 +80,13 @@ func TestNobodyListens(t *testing.T) {
 	id := r.published("one")
 	r.must("stage", r.stage(id, mounted("")))
 	seen := &board{}
-	r.must("look", driver.Monitor{Catalog: r.catalog, Exports: driver.Nodes{}, Board: seen}.Round(t.Context()))
+	shown := driver.NewShown(seen)
+	r.must("look", driver.Monitor{Catalog: r.catalog, Exports: driver.Nodes{}, Board: shown}.Round(t.Context()))
 	if c := seen.fares[ident.Volume(id)].Conditions; len(c) != 1 || c[0].Reason != "NodeNotReachable" || c[0].Severity != authority.Degraded {
 		t.Errorf("the controller: %+v", c)
+	}
+	if metric := "swiftblock_volume_condition NodeNotReachable Degraded " + id; gathered(t, shown)[metric] != 1 {
+		t.Errorf("no %s: %v", metric, gathered(t, shown))
 	}
 	conn, err := grpc.NewClient("unix://"+r.path("nobody.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	r.must("connect", err)

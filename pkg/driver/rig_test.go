@@ -47,6 +47,7 @@ type rig struct {
 	machine    *drivertest.Host
 	exports    *drivertest.Exports
 	account    *account
+	calls      *driver.Calls // of controller and node
 	identity   csi.IdentityClient
 	controller csi.ControllerClient
 	node       csi.NodeClient
@@ -62,7 +63,7 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{
-		t: t, dir: dir, log: &output{}, cluster: &cluster{}, account: &account{}, machine: drivertest.NewHost(),
+		t: t, dir: dir, log: &output{}, cluster: &cluster{}, account: &account{}, calls: driver.NewCalls(), machine: drivertest.NewHost(),
 		store: swifttest.NewStore(t), records: records,
 	}
 	vault := accounts.Directory(filepath.Join(dir, "accounts"))
@@ -97,7 +98,7 @@ func (r *rig) serve(name string, register ...func(grpc.ServiceRegistrar)) *grpc.
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- driver.Server{Endpoint: endpoint, Log: slog.New(slog.NewJSONHandler(r.log, nil))}.Serve(ctx, register...)
+		ended <- driver.Server{Endpoint: endpoint, Calls: r.calls, Log: slog.New(slog.NewJSONHandler(r.log, nil))}.Serve(ctx, register...)
 	}()
 	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))

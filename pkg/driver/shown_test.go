@@ -1,11 +1,18 @@
 package driver_test
 
 import (
+	"context"
+	"errors"
+	"maps"
 	"testing"
+	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
+	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
@@ -35,5 +42,101 @@ func TestShown(t *testing.T) {
 	s.Forget()
 	if got, err := registry.Gather(); err != nil || len(got) != 0 {
 		t.Errorf("who leads no more: %v, %v", got, err)
+	}
+}
+
+// gathered returns what a collector shows, by name and values of labels.
+func gathered(t *testing.T, c prometheus.Collector) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			values[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return values
+}
+
+// aged is a catalog whose volumes were recovered some time earlier.
+type aged struct {
+	driver.Catalog
+	by time.Duration
+}
+
+func (a *aged) ListVolumes(ctx context.Context, from authority.Place, limit int) ([]authority.Volume, authority.Place, error) {
+	volumes, next, err := a.Catalog.ListVolumes(ctx, from, limit)
+	for i := range volumes {
+		if r := volumes[i].Recovered; r != nil {
+			earlier := *r
+			earlier.At = r.At.Add(-a.by)
+			volumes[i].Recovered = &earlier
+		}
+	}
+	return volumes, next, err
+}
+
+// What the controller sees by itself is shown to Prometheus while it is so: a node that
+// does not answer, and for 14 days that one was given up.
+func TestLostNodeIsShown(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	r.must("stage", r.stage(id, mounted("")))
+	shown := driver.NewShown(&board{})
+	volumes := &aged{Catalog: r.catalog}
+	look := func(what, want string) {
+		t.Helper()
+		r.must(what, driver.Monitor{Catalog: volumes, Exports: r.exports, Board: shown}.Round(t.Context()))
+		all := map[string]float64{}
+		if want != "" {
+			all["swiftblock_volume_condition "+want+" "+id] = 1
+		}
+		if have := gathered(t, shown); !maps.Equal(have, all) {
+			t.Errorf("%s: %v, want %v", what, have, all)
+		}
+	}
+	look("in order", "")
+	r.exports.Fail(catalog.ErrUnreachable)
+	look("silent", "NodeNotReachable Degraded")
+	r.exports.Fail(nil)
+	look("back", "")
+	r.exports.Fail(catalog.ErrUnreachable)
+	r.cluster.giveUp()
+	_, err := r.controller.ControllerUnpublishVolume(t.Context(), &csi.ControllerUnpublishVolumeRequest{VolumeId: id, NodeId: nodeName})
+	r.must("unpublish", err)
+	look("given up", "RolledBack DataLoss")
+	volumes.by = 13 * 24 * time.Hour
+	look("for 13 days", "RolledBack DataLoss")
+	volumes.by += 2 * 24 * time.Hour
+	look("for 15 days", "")
+}
+
+// Calls that fail for no passing reason are counted as such while they do.
+func TestFailingCallsAreShown(t *testing.T) {
+	r := newRig(t)
+	id := r.published("one")
+	failed := func(code string) float64 {
+		return gathered(t, r.calls)["swiftblock_rpc_calls_total "+code+" NodeStageVolume"]
+	}
+	r.machine.Fail("mkfs", errors.New("no such program"))
+	for range 4 { // SwiftblockCallsFail wants more than 3
+		expect(t, "stage", r.stage(id, mounted("")), codes.Internal, "no such program")
+	}
+	if n := failed("Internal"); n != 4 {
+		t.Errorf("%v calls failed, want 4", n)
+	}
+	r.machine.Fail("mkfs", nil)
+	r.must("stage", r.stage(id, mounted("")))
+	if failed("Internal") != 4 || failed("OK") != 1 {
+		t.Errorf("the fault is over: %v", gathered(t, r.calls))
 	}
 }

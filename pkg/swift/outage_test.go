@@ -43,6 +43,9 @@ func TestOutage(t *testing.T) {
 	}
 	r.meddle.Store(nil)
 	wg.Wait()
+	if broken := gathered(t, r.Client)["swiftblock_store_broken reading"]; broken != 0 {
+		t.Error("the metrics say that it is away still")
+	}
 }
 
 // Who does not want to wait for ever hears why it waited.

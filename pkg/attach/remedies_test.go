@@ -1,0 +1,61 @@
+package attach
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/wire"
+)
+
+// What docs/operations.md gives as remedies, as far as it is done on a node.
+
+// goElsewhere is what becomes of a volume that was taken from the node: its pod is deleted, and
+// the volume goes on where it is wanted, which is here; the journal is kept for journal ls.
+func (n *node) goElsewhere() {
+	n.t.Helper()
+	epoch := n.controller.epoch
+	n.controller.lose() // who takes a volume away sets a fence, and then the record
+	if err := n.detach(); err != nil {
+		n.t.Errorf("detach: %v", err)
+	}
+	n.attach()
+	n.kept(epoch)
+}
+
+// kept wants the journal of an epoch among those that are lost.
+func (n *node) kept(epoch ident.Epoch) {
+	n.t.Helper()
+	journals, err := Journals(filepath.Join(n.dir, "state"))
+	if err != nil || !slices.ContainsFunc(journals, func(j Journal) bool { return j.Lost && j.Epoch == epoch }) {
+		n.t.Errorf("the journal of %v is not kept: %v, %v", epoch, journals, err)
+	}
+}
+
+// putAside moves a damaged journal's directory out of the way, starts export anew, and
+// takes the volume from the node by force.
+func (n *node) putAside() {
+	n.t.Helper()
+	n.exports.Close()
+	if err := os.Rename(filepath.Join(n.dir, "state", string(n.id)), filepath.Join(n.dir, "kept")); err != nil {
+		n.t.Fatal(err)
+	}
+	n.start()
+	if _, err := n.exports.Detach(n.t.Context(), &wire.DetachRequest{Volume: string(n.id), Revoke: true}); err != nil || len(n.portal.targets) > 0 {
+		n.t.Errorf("there is nothing to hand over, and nothing to wait for: %v, targets %v", err, n.portal.targets)
+	}
+	n.controller.lose()
+	n.attach()
+}
+
+// restore makes another volume of the first snapshot, as the class' claim would be made.
+func (n *node) restore() {
+	n.t.Helper()
+	if err := n.detach(); err != nil {
+		n.t.Errorf("a volume of which a part cannot be read is detached as any other: %v", err)
+	}
+	n.id = ident.NewVolume()
+	n.controller.head = n.cuts[0]
+	n.attach()
+}
