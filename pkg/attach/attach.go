@@ -90,6 +90,8 @@ type Portal interface {
 	SetReady(iqn string, luns ...target.LUN) error
 	RemoveTarget(ctx context.Context, iqn string) error
 	Resize(iqn string, lun uint8, size int64) error
+	// Vacant is how long a target that is ready has had no session.
+	Vacant(iqn string) time.Duration
 }
 
 // Exports is the Exports service of a node.

@@ -108,6 +108,9 @@ func (e *export) stop(ctx context.Context, r *record) error {
 
 // withdraw takes the target away, if it is there.
 func (e *export) withdraw(ctx context.Context, r *record) error {
+	if e.target = ""; e.volume != nil {
+		e.show(e.volume) // from now on nobody has to be logged in
+	}
 	err := e.config.Portal.RemoveTarget(ctx, r.iqn())
 	if errors.Is(err, target.ErrNoTarget) {
 		return nil

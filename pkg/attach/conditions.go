@@ -16,6 +16,11 @@ import (
 const (
 	overdueAfter = 3   // times the RPO that a generation may wait for its publication
 	nearlyFull   = 0.9 // of the journal; from 0.75 on writes are delayed
+
+	// vacantAfter is how long a volume that is offered may have no session. Initiators come
+	// back to a restarted target within seconds. And between two tries of NodeStage kubelet
+	// waits for up to 2m2s: where one fails after its login, the pod's events say why.
+	vacantAfter = 3 * time.Minute
 )
 
 // causes are the failures that have a name of their own. The first that matches
@@ -47,8 +52,8 @@ func condition(err error, otherwise wire.Severity, reason string) *wire.Conditio
 	return &wire.Condition{Severity: otherwise, Reason: reason, Message: err.Error()}
 }
 
-// conditions are those of a volume that is served.
-func conditions(s volume.Stats, ended error, p class.Mutable, now time.Time) []*wire.Condition {
+// conditions are those of a volume that is served, and has had no session for a while.
+func conditions(s volume.Stats, ended error, p class.Mutable, vacant time.Duration, now time.Time) []*wire.Condition {
 	var all []*wire.Condition
 	add := func(c *wire.Condition) {
 		for _, other := range all {
@@ -80,6 +85,12 @@ func conditions(s volume.Stats, ended error, p class.Mutable, now time.Time) []*
 		add(&wire.Condition{
 			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: wire.ReasonJournalNearlyFull,
 			Message: fmt.Sprintf("the journal is %.0f %% full; writes are held until something is uploaded", 100*s.Journal.Fill),
+		})
+	}
+	if vacant > vacantAfter {
+		add(&wire.Condition{
+			Severity: wire.Severity_SEVERITY_INACCESSIBLE, Reason: wire.ReasonNotLoggedIn,
+			Message: fmt.Sprintf("the node's initiator has had no session with the volume's target for %v", vacant.Round(time.Second)),
 		})
 	}
 	return all

@@ -45,7 +45,7 @@ func TestConditions(t *testing.T) {
 		}, volume.ErrFenced, minute, []string{"Fenced", "SwiftUnreachable", "UploadOverdue", "JournalNearlyFull"}},
 	} {
 		var have []string
-		for _, condition := range conditions(c.stats, c.ended, c.mutable, now) {
+		for _, condition := range conditions(c.stats, c.ended, c.mutable, 0, now) {
 			if condition.Message == "" || condition.Severity == wire.Severity_SEVERITY_UNKNOWN {
 				t.Errorf("%s: %v does not say what it means", c.name, condition)
 			}

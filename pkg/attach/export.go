@@ -42,6 +42,7 @@ type export struct {
 	record *record        // as on disk; nil: not attached
 	volume *volume.Volume // nil: not served; set by show
 	failed error          // why it is not served though it should be; nil: it is, or should not
+	target string         // that offers volume; "": none does, as while it is being closed
 
 	mutable class.Mutable // of the volume, while it is served
 	limits  *limits       // those of mutable
@@ -54,6 +55,7 @@ type shown struct {
 	*volume.Volume
 	epoch   ident.Epoch
 	mutable class.Mutable
+	target  string // of the export
 }
 
 // show changes the volume that is served.
@@ -64,7 +66,7 @@ func (e *export) show(v *volume.Volume) {
 		e.config.metrics.drop(e.id)
 		return
 	}
-	e.shown.Store(&shown{v, e.record.Epoch, e.mutable})
+	e.shown.Store(&shown{v, e.record.Epoch, e.mutable, e.target})
 }
 
 // attach brings the export to the stage open, for a writer or a reader.
@@ -257,7 +259,7 @@ func (e *export) serve(ctx context.Context, r *record) error {
 	if err := e.config.Portal.SetReady(r.iqn(), unit); err != nil {
 		return errors.Join(err, v.Stop())
 	}
-	e.record, e.failed = r, nil
+	e.record, e.failed, e.target = r, nil, r.iqn()
 	e.show(v)
 	return nil
 }

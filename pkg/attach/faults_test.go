@@ -366,6 +366,11 @@ var injections = []injection{
 		heal:   func(n nodeInCloud) { n.restore(); n.expect(7) },
 	},
 	{
+		name: "the initiator has gone", reason: wire.ReasonNotLoggedIn,
+		inject: func(n nodeInCloud) { n.portal.leave(vacantAfter + time.Second) },
+		heal:   func(n nodeInCloud) { n.portal.leave(0) },
+	},
+	{
 		name: "the record is torn", reason: wire.ReasonNotServed,
 		inject: func(n nodeInCloud) {
 			n.exports.Close()

@@ -358,6 +358,7 @@ func (c *controller) Closed(_ context.Context, q *wire.ClosedRequest, _ ...grpc.
 type portal struct {
 	mu      sync.Mutex
 	targets map[string]target.Target
+	vacant  time.Duration // of all that are ready
 }
 
 func (p *portal) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 13260} }
@@ -398,6 +399,22 @@ func (p *portal) RemoveTarget(_ context.Context, iqn string) error {
 }
 
 func (p *portal) Resize(string, uint8, int64) error { return nil }
+
+func (p *portal) Vacant(iqn string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t, there := p.targets[iqn]; !there || t.NotReady {
+		return 0
+	}
+	return p.vacant
+}
+
+// leave is for how long no initiator has been there.
+func (p *portal) leave(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.vacant = d
+}
 
 func (p *portal) device() target.Device { return p.lun().Device }
 

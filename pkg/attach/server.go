@@ -140,7 +140,7 @@ func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.Status
 	if id, err := ident.ParseVolume(q.Volume); err == nil {
 		if s := x.export(id).shown.Load(); s != nil {
 			if why := s.Err(); !errors.Is(why, volume.ErrClosed) { // else a call is just ending it
-				return s.status(why), nil
+				return s.status(x.config.Portal, why), nil
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.Status
 	err := x.look("status", q.Volume, func(e *export) error {
 		switch {
 		case e.volume != nil:
-			answer = e.shown.Load().status(e.volume.Err())
+			answer = e.shown.Load().status(x.config.Portal, e.volume.Err())
 		case e.failed != nil:
 			answer = &wire.StatusResponse{
 				Conditions: []*wire.Condition{condition(e.failed, wire.Severity_SEVERITY_INACCESSIBLE, wire.ReasonNotServed)},
@@ -162,13 +162,17 @@ func (x *Exports) Status(_ context.Context, q *wire.StatusRequest) (*wire.Status
 }
 
 // status describes a volume that is served, or has ended.
-func (v *shown) status(ended error) *wire.StatusResponse {
+func (v *shown) status(p Portal, ended error) *wire.StatusResponse {
 	s := v.Stats()
+	var vacant time.Duration
+	if v.target != "" {
+		vacant = p.Vacant(v.target)
+	}
 	answer := &wire.StatusResponse{
 		Epoch:      wire.FromEpoch(v.epoch),
 		Size:       v.Size(),
 		DirtyBytes: s.Journal.DirtyBytes,
-		Conditions: conditions(s, ended, v.mutable, time.Now()),
+		Conditions: conditions(s, ended, v.mutable, vacant, time.Now()),
 	}
 	if s.Head != nil {
 		answer.PublishedMs = s.Head.State.Sealed.UnixMilli()

@@ -22,13 +22,12 @@ import (
 // The reasons that controller and node add to those of the export process.
 const (
 	reasonExportAway = "ExportNotReachable" // I/O waits for the export process
-	reasonNoSession  = "NotLoggedIn"        // the device is gone
 	reasonNodeAway   = "NodeNotReachable"   // as the controller sees it
 	reasonRolledBack = "RolledBack"         // a node was lost with what it had not uploaded
 )
 
 // Reasons are all of those; the others are [wire.Reasons].
-var Reasons = []string{reasonExportAway, reasonNoSession, reasonNodeAway, reasonRolledBack}
+var Reasons = []string{reasonExportAway, reasonNodeAway, reasonRolledBack}
 
 // health gathers what is wrong with a volume. Its entries differ in (status,
 // reason), as CSI wants it.
@@ -77,7 +76,7 @@ func (n *Node) NodeGetVolumeHealth(ctx context.Context, r *csi.NodeGetVolumeHeal
 	health.addConditions(export.GetConditions())
 	switch _, err := n.config.Initiator.Device(v); {
 	case errors.Is(err, host.ErrNotLoggedIn):
-		health.add(csi.VolumeHealthErrorType_INACCESSIBLE, reasonNoSession, "the initiator has no session with the volume's target")
+		health.add(csi.VolumeHealthErrorType_INACCESSIBLE, wire.ReasonNotLoggedIn, "the initiator has no session with the volume's target")
 	case err != nil:
 		return nil, err
 	}

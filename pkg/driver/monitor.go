@@ -109,9 +109,9 @@ var remedies = map[string]string{
 	wire.ReasonUploadOverdue:      "Swift takes less than is written: look at its load and at the limits uploadBandwidth and --background",
 	wire.ReasonJournalNearlyFull:  "let uploads catch up, or stop the writer; a larger journalSize holds for new volumes",
 	wire.ReasonNotServed:          "the message says why, and the journal is kept; what waits for a controller is tried again by itself; where record.json or head is torn, rescue by csi-swiftblock journal export --damaged, move the volume's directory out of export --state, restart export, then csi-swiftblock volume unpublish --force",
+	wire.ReasonNotLoggedIn:        "look at iscsid on the node, which makes the session again; where somebody has logged out, restart the pod that uses the volume",
 	wire.ReasonEnded:              "the message says why; the journal is kept: restart the pod that uses the volume",
 	reasonNodeAway:                "bring the node or its export back; if it is gone for good, taint it node.kubernetes.io/out-of-service or delete it (csi-swiftblock nodes give-up without Kubernetes)",
 	reasonRolledBack:              "what was lost is in the journal of that node, if its disk lives: csi-swiftblock journal ls, then journal export",
 	reasonExportAway:              "look at the export container of the node: I/O goes on when it is back",
-	reasonNoSession:               "restart the pod that uses the volume: NodeStage logs in again",
 }

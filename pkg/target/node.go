@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/target/disk"
 	"github.com/swiftblock/csi-swiftblock/pkg/target/login"
@@ -24,6 +25,7 @@ type node struct {
 	removed  bool
 	leaving  map[uint8]*disk.Unit    // taken out, commands may still run
 	sessions map[disk.Nexus]*session // also those that are ending
+	vacant   time.Time               // when it became ready, or the last session left
 }
 
 // Limits of names, in bytes: RFC 7143 §4.2.7.1, and what fits into designators.
@@ -78,6 +80,7 @@ func (n *node) open(luns []LUN) error {
 		return fmt.Errorf("target %s: %w", n.iqn, ErrExists)
 	}
 	n.units.Store(disk.NewUnits(n.model, n.iqn, byLUN))
+	n.vacant = time.Now()
 	return nil
 }
 
@@ -231,6 +234,17 @@ func (n *node) leave(s *session) {
 	defer n.mu.Unlock()
 	n.units.Load().All(func(u *disk.Unit) { u.Detach(s.nexus) })
 	delete(n.sessions, s.nexus)
+	n.vacant = time.Now()
+}
+
+// alone is how long nobody has been logged in who might be.
+func (n *node) alone() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.units.Load() == nil || n.removed || len(n.sessions) > 0 {
+		return 0
+	}
+	return time.Since(n.vacant)
 }
 
 // members returns the sessions there are.

@@ -229,6 +229,16 @@ func (s *Server) RemoveTarget(ctx context.Context, iqn string) error {
 	return nil
 }
 
+// Vacant is how long a target that lets logins in has had no session; 0: it has one, or
+// it lets none in, or is not there.
+func (s *Server) Vacant(iqn string) time.Duration {
+	n, err := s.node(iqn)
+	if err != nil {
+		return 0
+	}
+	return n.alone()
+}
+
 // AddLUN gives a target that is ready one more LUN. Its initiators are told that the
 // LUNs have changed (unit attention 3F/0E).
 func (s *Server) AddLUN(iqn string, l LUN) error {

@@ -16,6 +16,7 @@ const (
 	ReasonUploadOverdue      = "UploadOverdue"
 	ReasonJournalNearlyFull  = "JournalNearlyFull"
 	ReasonNotServed          = "NotServed"
+	ReasonNotLoggedIn        = "NotLoggedIn" // the node says it, too, as soon as it is asked
 	ReasonEnded              = "Ended"
 )
 
@@ -23,5 +24,5 @@ const (
 var Reasons = []string{
 	ReasonFenced, ReasonEpochEnded, ReasonSecondWriter, ReasonJournalStopped, ReasonJournalDamaged,
 	ReasonDataDamaged, ReasonSwiftUnreachable, ReasonSwiftRefuses, ReasonSwiftQuotaExceeded,
-	ReasonUploadFailing, ReasonUploadOverdue, ReasonJournalNearlyFull, ReasonNotServed, ReasonEnded,
+	ReasonUploadFailing, ReasonUploadOverdue, ReasonJournalNearlyFull, ReasonNotServed, ReasonNotLoggedIn, ReasonEnded,
 }
