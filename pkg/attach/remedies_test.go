@@ -11,8 +11,9 @@ import (
 
 // What docs/operations.md gives as remedies, as far as it is done on a node.
 
-// goElsewhere is what becomes of a volume that was taken from the node: its pod is deleted, and
-// the volume goes on where it is wanted, which is here; the journal is kept for journal ls.
+// goElsewhere is what becomes of a volume that was taken from the node: its pod is deleted,
+// and the volume goes on where it is wanted, which is here. The journal is kept for
+// journal ls.
 func (n *node) goElsewhere() {
 	n.t.Helper()
 	epoch := n.controller.epoch
@@ -49,11 +50,11 @@ func (n *node) putAside() {
 	n.attach()
 }
 
-// restore makes another volume of the first snapshot, as the class' claim would be made.
+// restore makes another volume of the first snapshot, in place of the one that is here.
 func (n *node) restore() {
 	n.t.Helper()
 	if err := n.detach(); err != nil {
-		n.t.Errorf("a volume of which a part cannot be read is detached as any other: %v", err)
+		n.t.Errorf("a volume of which a part cannot be read: %v", err)
 	}
 	n.id = ident.NewVolume()
 	n.controller.head = n.cuts[0]
