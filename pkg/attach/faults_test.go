@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -71,35 +69,6 @@ func (n *node) flip(content byte) {
 	if _, err := f.WriteAt([]byte{content ^ 1}, int64(at)); err != nil {
 		n.t.Fatal(err)
 	}
-}
-
-// moveAway is what docs/operations.md says to do about a volume whose directory on the
-// node is damaged: before it the controller is refused, after it the volume goes on as
-// last published.
-func (n nodeInCloud) moveAway() {
-	n.t.Helper()
-	handOver := func() error {
-		_, err := n.exports.Detach(n.t.Context(), &wire.DetachRequest{Volume: string(n.id), Revoke: true})
-		return err
-	}
-	n.await("taken from the node with what it holds", func() bool {
-		err := handOver()
-		return err != nil && status.Code(err) != codes.Aborted
-	})
-	n.exports.Close()
-	if err := os.Rename(filepath.Join(n.dir, "state", string(n.id)), filepath.Join(n.dir, "kept")); err != nil {
-		n.t.Fatal(err)
-	}
-	n.start()
-	if err := handOver(); err != nil || len(n.portal.targets) > 0 {
-		n.t.Errorf("there is nothing to hand over, and nothing to wait for: %v, targets %v", err, n.portal.targets)
-	}
-	// NodeUnstage lets go by that of what the kernel still holds.
-	if _, err := n.exports.Status(n.t.Context(), &wire.StatusRequest{Volume: string(n.id)}); status.Code(err) != codes.NotFound {
-		n.t.Errorf("status of what is not there: %v", err)
-	}
-	n.controller.lose()
-	n.attach()
 }
 
 // injection is a fault of the disk, of Swift or of what is around, and what is told of it.
@@ -237,7 +206,7 @@ var injections = []injection{
 			n.flip(7)
 			n.start()
 		},
-		heal: nodeInCloud.moveAway,
+		heal: func(n nodeInCloud) { n.moveAway() },
 	},
 	{
 		name: "the journal is damaged, found by a read", reason: wire.ReasonJournalDamaged, rpo: "1h",
@@ -303,7 +272,7 @@ var injections = []injection{
 				n.t.Errorf("%v does not name %s", n.conditions(), record)
 			}
 		},
-		heal: nodeInCloud.moveAway,
+		heal: func(n nodeInCloud) { n.moveAway() },
 	},
 	{
 		name: "the copy of the root is torn", reason: wire.ReasonNotServed,

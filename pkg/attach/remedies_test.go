@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
@@ -46,8 +49,23 @@ func (n *node) putAside() {
 	if _, err := n.exports.Detach(n.t.Context(), &wire.DetachRequest{Volume: string(n.id), Revoke: true}); err != nil || len(n.portal.targets) > 0 {
 		n.t.Errorf("there is nothing to hand over, and nothing to wait for: %v, targets %v", err, n.portal.targets)
 	}
+	// NodeUnstage lets go by that of what the kernel still holds.
+	if _, err := n.exports.Status(n.t.Context(), &wire.StatusRequest{Volume: string(n.id)}); status.Code(err) != codes.NotFound {
+		n.t.Errorf("status of what is not there: %v", err)
+	}
 	n.controller.lose()
 	n.attach()
+}
+
+// moveAway is putAside for a volume that is not served: before it the controller is refused,
+// after it the volume goes on as last published.
+func (n *node) moveAway() {
+	n.t.Helper()
+	n.await("taken from the node with what it holds", func() bool {
+		_, err := n.exports.Detach(n.t.Context(), &wire.DetachRequest{Volume: string(n.id), Revoke: true})
+		return err != nil && status.Code(err) != codes.Aborted
+	})
+	n.putAside()
 }
 
 // restore makes another volume of the first snapshot, in place of the one that is here.
