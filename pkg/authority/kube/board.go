@@ -26,8 +26,8 @@ import (
 )
 
 // Board shows how volumes fare: in the status of their custom resources, and by an
-// event whenever a condition comes or goes. What it showed last is read from the
-// resources, so that another process goes on where this one stops.
+// event, or now and then by two, whenever a condition comes or goes. What it showed and told
+// last is read from the resources, so that another process goes on where this one stops.
 type Board struct {
 	volumes rest.Interface
 	events  typed.EventInterface
@@ -98,44 +98,58 @@ func (b *Board) Show(ctx context.Context, fares map[ident.Volume]authority.Fare)
 	}
 }
 
+// show stores what is owed with the status before it tells anything, and takes off what was
+// told after that: whatever ends in between, each event is told at least once.
 func (b *Board) show(ctx context.Context, v *volume, fare authority.Fare) error {
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	status := v.Status.next(fare, now)
-	if equality.Semantic.DeepEqual(status, v.Status) {
-		return nil
+	owed := notices(v.Status, status)
+	for _, n := range owed {
+		status.Untold = append(status.Untold, n.condition)
 	}
-	came, went := changes(v.Status.Conditions, status.Conditions)
-	if len(came)+len(went) == 0 && status.Health == v.Status.Health && !b.figures.Allow() {
-		return nil
+	if !equality.Semantic.DeepEqual(status, v.Status) && (status.urgent(v.Status) || b.figures.Allow()) {
+		if err := b.patch(ctx, v, status.whole()); err != nil {
+			return gone(err)
+		}
 	}
+	var errs []error
+	var untold []string
+	for _, n := range owed {
+		if err := b.tell(ctx, v, n, now); err != nil {
+			errs = append(errs, fmt.Errorf("event %s: %w", n.reason, err))
+			untold = append(untold, n.condition)
+			if !errors.As(err, new(apierrors.APIStatus)) {
+				return errors.Join(errs...) // it was no answer
+			}
+		}
+	}
+	if len(untold) < len(owed) {
+		errs = append(errs, gone(b.patch(ctx, v, map[string]any{"untold": untold})))
+	}
+	return errors.Join(errs...)
+}
+
+// patch changes fields of the volume's status.
+func (b *Board) patch(ctx context.Context, v *volume, status map[string]any) error {
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": v.Metadata.UID}, // of this volume, not of one made anew
-		"status":   status.whole(),
+		"status":   status,
 	})
 	if err != nil {
 		return err
 	}
 	// A patch without a resourceVersion: it takes no part in the record's
 	// compare-and-swap, which at worst has to be repeated after it.
-	err = b.volumes.Patch(types.MergePatchType).Resource(volumesResource).Name(v.Metadata.Name).
+	return b.volumes.Patch(types.MergePatchType).Resource(volumesResource).Name(v.Metadata.Name).
 		SubResource("status").Body(patch).Do(ctx).Error()
+}
+
+// gone makes nothing of the error that the volume was deleted meanwhile.
+func gone(err error) error {
 	if absent(err) {
-		return nil // it was deleted meanwhile
+		return nil
 	}
-	if err != nil {
-		return err
-	}
-	for _, c := range came {
-		if err := b.tell(ctx, v, corev1.EventTypeWarning, c.Type, c.Message, now); err != nil {
-			return err
-		}
-	}
-	for _, c := range went {
-		if err := b.tell(ctx, v, corev1.EventTypeNormal, "Passed", c.Type+" has passed", now); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // healthy is what Status.Health says of a volume without conditions.
@@ -158,8 +172,7 @@ func (s Status) next(fare authority.Fare, now metav1.Time) Status {
 			Type: c.Reason, Status: metav1.ConditionTrue, Reason: c.Severity.String(),
 			Message: told(c), LastTransitionTime: now,
 		}
-		at := slices.IndexFunc(next.Conditions, func(other metav1.Condition) bool { return other.Type == c.Reason })
-		if at >= 0 {
+		if next.shows(c.Reason) {
 			continue // the first said of a reason is shown
 		}
 		if i := slices.IndexFunc(s.Conditions, func(old metav1.Condition) bool { return old.Type == c.Reason }); i >= 0 {
@@ -194,30 +207,54 @@ func cut(text string, n int) string {
 // whole is the status with every field, so that a patch removes what is gone.
 func (s Status) whole() map[string]any {
 	return map[string]any{
-		"health": s.Health, "dirty": s.Dirty, "dirtyBytes": s.DirtyBytes, "published": s.Published, "conditions": s.Conditions,
+		"health": s.Health, "dirty": s.Dirty, "dirtyBytes": s.DirtyBytes, "published": s.Published,
+		"conditions": s.Conditions, "untold": s.Untold,
 	}
 }
 
-// changes are the conditions that came and those that went.
-func changes(before, after []metav1.Condition) (came, went []metav1.Condition) {
-	less := func(from, other []metav1.Condition) (rest []metav1.Condition) {
-		for _, c := range from {
-			if !slices.ContainsFunc(other, func(o metav1.Condition) bool { return o.Type == c.Type }) {
-				rest = append(rest, c)
-			}
+// urgent reports whether more than figures and words has changed.
+func (s Status) urgent(before Status) bool {
+	same := func(a, b metav1.Condition) bool { return a.Type == b.Type }
+	return s.Health != before.Health || !slices.Equal(s.Untold, before.Untold) ||
+		!slices.EqualFunc(s.Conditions, before.Conditions, same)
+}
+
+// notice is an event about a condition.
+type notice struct{ condition, kind, reason, message string }
+
+// notices are what is to be told of the conditions that came and of those that went, and
+// of those that are untold since before, in the order of their types.
+func notices(before, after Status) (owed []notice) {
+	for _, c := range after.Conditions {
+		if !before.shows(c.Type) || slices.Contains(before.Untold, c.Type) {
+			owed = append(owed, notice{c.Type, corev1.EventTypeWarning, c.Type, c.Message})
 		}
-		return rest
 	}
-	return less(after, before), less(before, after)
+	known := slices.Clone(before.Untold)
+	for _, c := range before.Conditions {
+		known = append(known, c.Type)
+	}
+	slices.Sort(known)
+	for _, condition := range slices.Compact(known) {
+		if !after.shows(condition) {
+			owed = append(owed, notice{condition, corev1.EventTypeNormal, "Passed", condition + " has passed"})
+		}
+	}
+	slices.SortFunc(owed, func(a, b notice) int { return cmp.Compare(a.condition, b.condition) })
+	return owed
 }
 
-func (b *Board) tell(ctx context.Context, v *volume, kind, reason, message string, now metav1.Time) error {
+func (s Status) shows(condition string) bool {
+	return slices.ContainsFunc(s.Conditions, func(c metav1.Condition) bool { return c.Type == condition })
+}
+
+func (b *Board) tell(ctx context.Context, v *volume, n notice, now metav1.Time) error {
 	_, err := b.events.Create(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: v.Metadata.Name + "."},
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion: groupVersion.String(), Kind: volumesKind, Name: v.Metadata.Name, UID: v.Metadata.UID,
 		},
-		Type: kind, Reason: reason, Message: message, Source: b.from,
+		Type: n.kind, Reason: n.reason, Message: n.message, Source: b.from,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}, metav1.CreateOptions{})
 	return err

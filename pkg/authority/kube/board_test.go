@@ -2,9 +2,12 @@ package kube_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +28,7 @@ type onBoard struct {
 	board   *kube.Board
 	core    *typed.CoreV1Client
 	id      ident.Volume
+	mute    atomic.Bool // no event is taken from the board
 }
 
 func newOnBoard(t *testing.T) *onBoard {
@@ -44,8 +48,17 @@ func newOnBoard(t *testing.T) *onBoard {
 // another is the board as the next leader opens it.
 func (b *onBoard) another() {
 	b.Helper()
+	config := b.server.Config()
+	config.Wrap(func(server http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost && b.mute.Load() {
+				return nil, errors.New("nobody listens")
+			}
+			return server.RoundTrip(r)
+		})
+	})
 	var err error
-	if b.board, err = kube.NewBoard(b.server.Config(), "test"); err != nil {
+	if b.board, err = kube.NewBoard(config, "test"); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -125,6 +138,22 @@ func TestBoard(t *testing.T) {
 	}
 	if said := b.events(); len(said) != 3 || said[0] != "Normal Passed: SwiftUnreachable has passed" {
 		t.Errorf("events: %q", said)
+	}
+	b.mute.Store(true)
+	if err := b.board.Show(t.Context(), map[ident.Volume]authority.Fare{b.id: {}}); err == nil {
+		t.Error("an event that was not told: no error")
+	}
+	if s, _ := b.status(); s.Health != "Good" || len(s.Conditions) > 0 || !slices.Equal(s.Untold, []string{"DataDamaged"}) {
+		t.Errorf("the other has passed, and nobody listens: %+v", s)
+	}
+	b.mute.Store(false)
+	b.another()
+	b.show(authority.Fare{})
+	if said := b.events(); len(said) != 4 || said[0] != "Normal Passed: DataDamaged has passed" {
+		t.Errorf("events: %q", said)
+	}
+	if s, _ := b.status(); len(s.Untold) > 0 {
+		t.Errorf("all is told: %+v", s)
 	}
 }
 

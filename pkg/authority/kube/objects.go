@@ -40,6 +40,9 @@ type Status struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Untold are the types of conditions whose coming or going no event has told yet.
+	// +listType=set
+	Untold []string `json:"untold,omitempty"`
 }
 
 // SwiftblockVolume is a volume; its name is the volumeHandle of the
