@@ -83,7 +83,7 @@ run() {
 				./pkg/delta ./pkg/volume ./pkg/catalog
 		;;
 	mutants) go run ./test/mutants -within "${MUTANTS:-150s}" ;;
-	kube) programs=$(test/kube/build.sh etcd kube-apiserver) && SWIFTBLOCK_KUBE=$programs gotest -count=1 ./pkg/authority/kube ./pkg/cluster ;;
+	kube) programs=$(test/kube/build.sh etcd kube-apiserver) && SWIFTBLOCK_KUBE=$programs gotest -count=1 ./pkg/authority/kube ./pkg/cluster ./test/chart ;;
 	sanity) go test -count=1 -v ./test/sanity ;;
 	conformance) go run ./test/conformance -o "$logs/conformance.table" ;;
 	demo) hack/demo.sh ;;

@@ -17,8 +17,8 @@ import (
 	"github.com/swiftblock/csi-swiftblock/test/kube/apiserver"
 )
 
-// definitions is where the chart has the custom resource definitions.
-const definitions = "../../../charts/csi-swiftblock/crds"
+// definitions are the chart's custom resource definitions.
+const definitions = "../../../charts/csi-swiftblock/crds/*.yaml"
 
 func start(t *testing.T) *apiserver.Server {
 	server := apiserver.Start(t)

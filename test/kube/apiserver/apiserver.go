@@ -82,7 +82,7 @@ func (s *Server) Resume() {
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=e="+peers)
 	_, port, _ := net.SplitHostPort(s.url[len("https://"):])
 	s.run("kube-apiserver", "--etcd-servers="+s.etcdURL, "--bind-address=127.0.0.1", "--secure-port="+port,
-		"--cert-dir="+s.dir, "--token-auth-file="+s.path("tokens.csv"), "--authorization-mode=AlwaysAllow",
+		"--cert-dir="+s.dir, "--token-auth-file="+s.path("tokens.csv"), "--authorization-mode=AlwaysAllow", "--allow-privileged",
 		"--service-account-issuer=https://localhost", "--service-cluster-ip-range=10.0.0.0/24",
 		"--service-account-key-file="+s.path("accounts.key"), "--service-account-signing-key-file="+s.path("accounts.key"))
 	s.await("the API server", s.ready)
@@ -120,13 +120,13 @@ func (s *Server) client() (rest.Interface, error) {
 
 const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
-// Define creates the custom resource definitions that stand in a directory of YAML
-// files, and waits until they are served.
-func (s *Server) Define(directory string) {
+// Define creates the custom resource definitions of the YAML files that a pattern fits, and
+// waits until they are served. A field that no definition has is an error.
+func (s *Server) Define(pattern string) {
 	s.t.Helper()
-	files, err := filepath.Glob(filepath.Join(directory, "*.yaml"))
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
-		s.t.Fatalf("no definitions in %s: %v", directory, err)
+		s.t.Fatalf("no definitions in %s: %v", pattern, err)
 	}
 	client, err := s.client()
 	if err != nil {
@@ -150,7 +150,7 @@ func (s *Server) Define(directory string) {
 			err = json.Unmarshal(body, &crd)
 		}
 		if err == nil {
-			err = client.Post().AbsPath(definitions).Body(body).Do(s.t.Context()).Error()
+			err = client.Post().AbsPath(definitions).Param("fieldValidation", "Strict").Body(body).Do(s.t.Context()).Error()
 		}
 		if err != nil {
 			s.t.Fatalf("%s: %v", file, err)
