@@ -1,13 +1,15 @@
 #!/bin/bash
-# chart.sh: what is generated from the chart: its README, deploy/kubernetes for those who use
-# no helm, and the renders of test/chart, in which a change of the chart shows. Then that the chart
-# refuses the values of test/chart/refused, each with the message in its first line.
+# chart.sh: what is generated from the chart: its README (by helm-docs), deploy/kubernetes for
+# those who use no helm, and the renders of test/chart, in which a change of the chart shows.
+# Then that the chart refuses the values of test/chart/refused, each with the message in its
+# first line.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
 chart=charts/csi-swiftblock
+tools_of hack/tools/helm-docs
 helm=$(test/kube/build.sh helm)/helm
 
 render() { # VALUES [OPTION...]
@@ -26,22 +28,10 @@ done
 	render deploy/values.yaml | sed 's/--cluster=kubernetes$/--cluster=CLUSTER/'
 } >deploy/kubernetes/csi-swiftblock.yaml
 
-{
-	cat <<-END
-		<!-- Generated from values.yaml by make generate. -->
-		# csi-swiftblock
-
-		$(sed -n 's/^description: //p' $chart/Chart.yaml). [How to install it](../../docs/install.md);
-		[what its alerts and conditions mean](../../docs/operations.md).
-
-		\`clusterName\`, \`image.repository\`, \`sidecars.registry\` and one of the four ways of
-		\`swift\` must be given; unknown values are refused.
-
-		| value | default | |
-		|---|---|---|
-	END
-	awk -f hack/values.awk $chart/values.yaml
-} >$chart/README.md
+# It ends with 0 when it fails; its own strict mode sees only descriptions of an older form.
+said=$(helm-docs --chart-search-root $chart --sort-values-order file --log-level warn 2>&1)
+[ -z "$said" ] || die "helm-docs: $said"
+! grep '|  |$' $chart/README.md >&2 || die "the values above have no description: write it as # -- in values.yaml"
 
 for values in test/chart/refused/*.yaml; do
 	wanted=$(sed -n '1s/^# //p' "$values")

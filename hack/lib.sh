@@ -76,11 +76,14 @@ apt_install() {
 		-o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
-# use_tools puts the tools pinned in hack/tools on PATH, built in the tree's .cache.
-use_tools() {
+# use_tools puts the tools pinned in hack/tools on PATH, built in the tree's .cache; tools_of
+# MODULE those of another module.
+use_tools() { tools_of hack/tools; }
+
+tools_of() {
 	local bin
 	bin=$PWD/.cache/tools
-	GOBIN=$bin go -C hack/tools install tool || die "cannot build the tools of hack/tools: they come through the Go module proxy"
+	GOBIN=$bin go -C "$1" install tool || die "cannot build the tools of $1: they come through the Go module proxy"
 	PATH=$bin:$PATH
 }
 
