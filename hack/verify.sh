@@ -1,7 +1,7 @@
 #!/bin/bash
-# verify.sh: go.mod is tidy, generated code is what its sources generate, and Prometheus
-# accepts the chart's alerts and raises each when it has to. Works on a copy: the tree stays
-# as it is.
+# verify.sh: go.mod is tidy, generated code is what its sources generate, Prometheus accepts the
+# chart's alerts and raises each when it has to, and the Prometheus operator's definitions take
+# what the chart makes for it. Works on a copy: the tree stays as it is.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
@@ -21,4 +21,5 @@ git -C "$copy" diff --exit-code || die "generated code is out of date: run make 
 need_packages prometheus # promtool; no daemon is started
 promtool check rules charts/csi-swiftblock/files/alerts.yaml >/dev/null
 promtool test rules test/chart/alerts.test.yaml >/dev/null || die "the alerts are not what test/chart/alerts.test.yaml wants: see promtool test rules"
+go -C test/chart/operator test -count=1 ./... >&2 || die "what the chart makes does not fit the Prometheus operator's definitions: see above"
 say "tidy, and generated code is up to date"
