@@ -4,6 +4,9 @@
 #	docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --provenance=true \
 #		--build-arg VERSION=… --build-arg REVISION=$(git rev-parse HEAD) --tag … --push .
 #
+# Nothing of the other architecture is run for it: the program is cross-compiled, and the image
+# is BASE and two files.
+#
 # test/image/image.sh builds it with Debian's docker; test/kube/images.sh makes the image of the tests.
 ARG GO=golang:1.26-bookworm
 ARG BASE=debian:bookworm-slim
@@ -20,10 +23,8 @@ RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
 
 FROM ${BASE}
 ARG BASE VERSION=0.0.0-dev REVISION=
-# nsenter: the node process uses the tools of its host (iscsiadm, mkfs, mount), in the host's
-# namespaces. Nothing else is needed.
-ARG TOOLS="util-linux"
-RUN apt-get update && apt-get install -y --no-install-recommends ${TOOLS} && rm -rf /var/lib/apt/lists/*
+# Of BASE we need nsenter, of util-linux, which every Debian has: the node process uses the tools
+# of its host (iscsiadm, mkfs, mount), in the host's namespaces.
 COPY --from=build /csi-swiftblock /usr/local/bin/csi-swiftblock
 # The public authorities, for a Swift whose certificate is of one of them: the base has none.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -1,7 +1,7 @@
 # make help lists the targets. Everything that is more than a command is in hack/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-full e2e-node e2e-node-full kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak catalog-swift
+.PHONY: help build test race lint generate verify demo conformance initiator initiator-smp sanity sanity-live e2e e2e-full e2e-node e2e-node-full kube mutants bench-engine bench-catalog bench-target fuzz swift-up swift-down clean distclean need-go soak catalog-swift image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ e2e: need-go ## what users do, on a real Kubernetes with our chart
 e2e-full: need-go ## the same and what takes long: all of Kubernetes' storage suite, a node that reboots
 	@E2E_FULL=1 test/kube/e2e.sh
 	@MUTANT=1 test/kube/reboot.sh
+
+image: need-go ## the image from the Dockerfile, with Debian's docker, and what is in it (up to half an hour)
+	@test/image/image.sh $(FILE)
 
 bench-engine: need-go ## the block engine against its peers (ARGS="-quick -force")
 	go run ./test/bench/engine $(ARGS)

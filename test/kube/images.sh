@@ -2,7 +2,7 @@
 # images.sh DIRECTORY PROGRAMS: the container images of the test cluster, as OCI archives,
 # without docker and without a registry. PROGRAMS is what build.sh printed.
 #
-#   swiftblock.test/csi-swiftblock:test   the driver: Debian's packages as the Dockerfile names them, and our binary;
+#   swiftblock.test/csi-swiftblock:test   the driver: Debian's packages that the Dockerfile needs, and our binary;
 #                                         or IMAGE, a file that test/image/image.sh made
 #   swiftblock.test/csi-swiftblock:next   the next release, whose nodes' records have a newer format
 #   swiftblock.test/<sidecar>:test        each CSI sidecar alone
@@ -70,8 +70,8 @@ comma() { local IFS=,; echo "$*"; }
 # layer TAR DIRECTORY
 layer() { tar --numeric-owner --owner=0 --group=0 --mtime=@0 --sort=name -C "$2" -cf "$1" .; }
 
-# base prints a root of Debian's packages with the tools that the Dockerfile names.
-base() { debian_root driver "$(sed -n 's/^ARG TOOLS="\(.*\)"/\1/p' Dockerfile | tr ' ' ,)"; }
+# base prints a root of Debian's packages with what the Dockerfile needs of its BASE.
+base() { debian_root driver util-linux; }
 
 # next_release builds DIRECTORY/csi-swiftblock with a newer format of a node's record, which
 # reads those before, too. As that release is not yet written, a copy of one file is changed.
