@@ -27,6 +27,7 @@ type Vault interface {
 	// Load returns what was saved last under a name; an error that Is
 	// [fs.ErrNotExist] if nothing was.
 	Load(name string) (map[string]string, error)
+	// Save replaces what was saved under a name. It is durable when Save returns.
 	Save(name string, secrets map[string]string) error
 }
 

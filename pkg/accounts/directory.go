@@ -13,14 +13,15 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/durable"
 )
 
-// Directory is a [Vault] of one file per account, readable by the owner only.
+// Directory is a [Vault] of one file for each account, or for what else has secrets, readable by
+// the owner only.
 type Directory string
 
 var wellFormed = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 func (d Directory) path(name string) (string, error) {
 	if !wellFormed.MatchString(name) {
-		return "", fmt.Errorf("%.64q is the name of no account", name)
+		return "", fmt.Errorf("%.64q is no name of secrets", name)
 	}
 	return filepath.Join(string(d), name), nil
 }

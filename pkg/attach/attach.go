@@ -83,13 +83,13 @@ const (
 	ballastSize = 64 << 20
 )
 
-// Portal is the iSCSI server, as far as exports need it.
+// Portal is the iSCSI server, as far as exports need it; see [target.Server].
 type Portal interface {
 	Addr() net.Addr
 	AddTarget(target.Target) error
 	SetReady(iqn string, luns ...target.LUN) error
 	RemoveTarget(ctx context.Context, iqn string) error
-	Resize(iqn string, lun uint8, size int64) error
+	Resize(iqn string, lun uint8, size int64) error // to size bytes
 	// Vacant is how long a target that is ready has had no session.
 	Vacant(iqn string) time.Duration
 }

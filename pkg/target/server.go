@@ -183,7 +183,8 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 	ss.log.Info("iSCSI session ended", "tsih", ss.tsih, "reason", err)
 }
 
-// AddTarget registers a target while others run.
+// AddTarget registers a target while others run. Its errors are [ErrExists], if there is one
+// of that name, [ErrClosed] after Shutdown, or say what is wrong with t.
 func (s *Server) AddTarget(t Target) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,7 +202,8 @@ func (s *Server) AddTarget(t Target) error {
 	return nil
 }
 
-// SetReady gives a target that was added NotReady its LUNs and lets logins in.
+// SetReady gives a target that was added NotReady its LUNs and lets logins in. Its errors are
+// [ErrNoTarget], [ErrExists], if it is ready, or say what is wrong with a LUN.
 func (s *Server) SetReady(iqn string, luns ...LUN) error {
 	n, err := s.node(iqn)
 	if err != nil {
