@@ -59,6 +59,7 @@ type turn struct {
 	// Guarded by traffic.mu.
 	keeps int64 // bytes that the work has in memory as long as it lasts
 	stray bool  // the turn was given back, and the work goes on
+	over  bool  // the work has ended; reads that others share may go on
 }
 
 // turnKey is the key of a context's *turn.
@@ -92,6 +93,7 @@ func (w *turn) end() {
 	t := w.traffic
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	w.over = true
 	if i := slices.Index(t.waiting, w); i >= 0 {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
 	} else if w.stray {
@@ -110,7 +112,7 @@ func (w *turn) pause() {
 	t := w.traffic
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if w.stray || t.strays+w.keeps > int64(t.limit)*strayRoom {
+	if w.over || w.stray || t.strays+w.keeps > int64(t.limit)*strayRoom {
 		return
 	}
 	w.stray = true

@@ -103,6 +103,43 @@ func TestTurnGivenUp(t *testing.T) {
 	})
 }
 
+// A work that fails gives its turn back, as long as there is room for what it keeps in memory;
+// all are given back in the end, once, also where a read goes on that others share.
+func TestTurnsOfFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		traffic := NewTraffic(2)
+		var turns []*turn
+		var ends []chan struct{}
+		fail := func(bytes int64) {
+			end := make(chan struct{})
+			go traffic.inTurn(t.Context(), always(uploading), func(ctx context.Context) error {
+				turns = append(turns, turnOf(ctx))
+				keeps(ctx, bytes)
+				turnOf(ctx).pause()
+				<-end
+				return nil
+			})
+			synctest.Wait()
+			ends = append(ends, end)
+		}
+		fail(strayRoom)
+		fail(strayRoom)
+		fail(1)
+		fail(1)
+		if fail(1); len(turns) != 4 || traffic.busy != 2 {
+			t.Errorf("%d began with %d turns, want 4 with 2: two kept all the room", len(turns), traffic.busy)
+		}
+		for _, end := range ends {
+			close(end)
+		}
+		synctest.Wait()
+		turns[2].pause()
+		if traffic.busy != 0 || traffic.strays != 0 || len(traffic.waiting) != 0 {
+			t.Errorf("%d turns and %d bytes are left, %d wait", traffic.busy, traffic.strays, len(traffic.waiting))
+		}
+	})
+}
+
 // The uploads of all volumes of a process together stay within the turns, and a
 // volume that cannot be written to holds up no other.
 func TestVolumesShareTurns(t *testing.T) {

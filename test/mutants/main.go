@@ -1,7 +1,7 @@
 // Command mutants proves that the tests notice the defects they are there for: each
-// file *.patch breaks one rule of the design (R2 …) or what makes its recovery safe
-// (REC), or makes one bug that others have made (B1 …), and the behavioural test that it names must fail with it and pass
-// without it.
+// file *.patch breaks one rule (R2 …) or promise (P6 …) of the design or what makes its
+// recovery safe (REC), or makes one bug that others have made (B1 …), and the behavioural
+// test that it names must fail with it and pass without it.
 //
 //	go run ./test/mutants [-parallel n] [-limit duration] [-within duration] [prefix of a name ...]
 //
