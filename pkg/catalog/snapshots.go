@@ -180,18 +180,28 @@ func (c *Catalog) concede(ctx context.Context, s authority.Snapshot) (authority.
 	if err != nil {
 		return s, err
 	}
-	cut := root(r.Container, r.Root)
-	if err := c.belongs(ctx, s.Source, cut); err != nil {
+	cut, size, err := c.recorded(ctx, s.Source, r)
+	if err != nil {
 		return s, err
 	}
 	followed, err := c.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
 		if s.State != authority.Creating {
 			return errKeep
 		}
-		s.Root, s.Size = &cut, r.Size
+		s.Root, s.Size = cut, size
 		return nil
 	})
 	return followed, taken(err)
+}
+
+// recorded is the cut that the object of a snapshot names, and its size; the root is nil
+// for a blank volume.
+func (c *Catalog) recorded(ctx context.Context, source ident.Volume, r snapshots.Record) (*authority.Root, int64, error) {
+	if r.Root.IsZero() {
+		return nil, r.Size, nil
+	}
+	cut := root(r.Container, r.Root)
+	return &cut, r.Size, c.belongs(ctx, source, cut)
 }
 
 // since is the number of the first epoch of a volume that may hold a cut which is
@@ -202,6 +212,10 @@ func since(v authority.Volume) uint64 {
 	}
 	return v.Opening.Epoch.Number + 1
 }
+
+// cutLook bounds the look for a cut that was taken before: a Swift that does not answer
+// must not keep a node from taking one.
+const cutLook = 2 * time.Second
 
 // cut takes a point in time of a volume for a snapshot, or for a clone under its
 // id, unless a call that died has taken it, in the given epoch or since: there is
@@ -223,6 +237,15 @@ func (c *Catalog) cut(ctx context.Context, v authority.Volume, s ident.Snapshot,
 			return nil, 0, err
 		}
 		return v.Head, r.State.Size, nil
+	}
+	// A node forgets what it has published, over a restart and with time; the object
+	// that it has put for the cut does not. Where that cannot be read, a node that has
+	// forgotten takes one in vain: it meets the object, and the next repetition finds it.
+	look, cancel := context.WithTimeout(ctx, cutLook)
+	taken, err := snapshots.GetRecord(look, c.store, v.Container, s)
+	cancel()
+	if err == nil {
+		return c.recorded(ctx, v.ID, taken)
 	}
 	cut, err := c.config.Nodes.Seal(ctx, v.Opening.Endpoint, v.ID, s)
 	if err != nil {

@@ -72,16 +72,7 @@ func TestSnapshotIsAPointInTime(t *testing.T) {
 // cut for a snapshot, and for a clone, also if the volume was attached only after
 // the call had first arrived.
 func TestRepetitionFindsItsCut(t *testing.T) {
-	for what, cut := range map[string]func(*catalog.Catalog, context.Context, ident.Volume) (*authority.Root, error){
-		"snapshot": func(c *catalog.Catalog, ctx context.Context, v ident.Volume) (*authority.Root, error) {
-			s, err := c.CreateSnapshot(ctx, "snap", v)
-			return s.Root, err
-		},
-		"clone": func(c *catalog.Catalog, ctx context.Context, v ident.Volume) (*authority.Root, error) {
-			child, err := c.CreateVolume(ctx, from("clone", v))
-			return child.Head, err
-		},
-	} {
+	for what, cut := range cuts {
 		for _, early := range []bool{false, true} {
 			for _, lost := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/early=%t/lost=%t", what, early, lost), func(t *testing.T) {
