@@ -24,7 +24,8 @@ func gcCommand() *cobra.Command {
 		Short: "Give back the space of what is deleted or superseded",
 		Long: `Give back the space of deleted volumes and snapshots, and of old versions of living
 volumes, as the controller does from time to time: once the grace is over and no
-snapshot or clone needs it.
+snapshot or clone needs it. That of what is deleted begins when the controller, or gc,
+first sees it so.
 
 --dry-run changes nothing and shows which volumes are deleted, and what keeps them,
 and each object of the others that would go, and why.`,
@@ -116,7 +117,7 @@ type deletedView struct {
 	Volume    ident.Volume `json:"volume"`
 	Name      string       `json:"name"`
 	Container string       `json:"container"`
-	Deleted   time.Time    `json:"deleted"`
+	Deleted   time.Time    `json:"deleted,omitzero"` // zero: no sweep has seen it yet
 	Objects   int          `json:"objects"`
 	Bytes     int64        `json:"bytes"`
 	// What keeps it; with none of the three the next gc removes it.
@@ -134,7 +135,7 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 		}
 		if v := row.Value; v.State == authority.Deleted {
 			d := deletedView{Volume: v.ID, Name: v.Name, Container: v.Container, Deleted: v.Deleted}
-			if until := v.Deleted.Add(grace); time.Now().Before(until) {
+			if until := graceOf(v.Deleted, grace); time.Now().Before(until) {
 				d.Until = until
 			}
 			list = append(list, d)
@@ -149,7 +150,7 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 		s := row.Value
 		if s.State != authority.Deleted {
 			sources[s.Source]++
-		} else if until := s.Deleted.Add(grace); until.After(cut[s.Source]) {
+		} else if until := graceOf(s.Deleted, grace); until.After(cut[s.Source]) {
 			cut[s.Source] = until
 		}
 	}
@@ -172,6 +173,14 @@ func (s *session) deleted(ctx context.Context, grace time.Duration) ([]deletedVi
 		}
 	}
 	return list, nil
+}
+
+// graceOf is the end of a tombstone's grace, if the next sweep comes now.
+func graceOf(deleted time.Time, grace time.Duration) time.Time {
+	if deleted.IsZero() {
+		deleted = time.Now()
+	}
+	return deleted.Add(grace)
 }
 
 // contents counts the objects of a container and their bytes.

@@ -32,7 +32,7 @@ type Volume struct {
 	Rewrapping *keys.Wrapped `json:"rewrapping,omitempty"`
 	Created    time.Time     `json:"created"`
 	State      State         `json:"state"`
-	Deleted    time.Time     `json:"deleted,omitzero"` // the tombstone's date
+	Deleted    time.Time     `json:"deleted,omitzero"` // the tombstone's date; zero: no sweep has seen it yet
 	// Descriptor is the number n of the newest object volume.<n>: it says whose the
 	// container is. A higher one in Swift was written by who recovered another
 	// authority.
@@ -151,7 +151,7 @@ type Snapshot struct {
 	Since     uint64         `json:"since"`     // number of the source's first epoch that may hold the cut
 	Created   time.Time      `json:"created"`
 	State     State          `json:"state"`
-	Deleted   time.Time      `json:"deleted,omitzero"` // the tombstone's date
+	Deleted   time.Time      `json:"deleted,omitzero"` // as in Volume
 	// Size is that of the cut, in bytes; 0 until the cut is decided.
 	Size int64 `json:"size,omitempty"`
 	// Root is the cut, once it is decided; nil then for one of a blank volume.

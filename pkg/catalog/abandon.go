@@ -83,6 +83,21 @@ func (c *Catalog) fenced(ctx context.Context, v authority.Volume) (bool, error) 
 	return c.exists(ctx, v.Container, chunks.FenceName(v.Opening.Epoch.Number))
 }
 
+// fence puts f/<n> of an epoch and returns the date of that: not before the store's of the
+// object, for our clock may be behind, and what the epoch has left is kept by this date.
+func (c *Catalog) fence(ctx context.Context, container string, epoch ident.Epoch) (time.Time, error) {
+	name := chunks.FenceName(epoch.Number)
+	if err := c.putOnce(ctx, container, name, markBody(epoch), ErrRolledBack); err != nil {
+		return time.Time{}, err
+	}
+	there, err := c.store.Head(ctx, container, name, swift.HeadOptions{Newest: true})
+	at := c.now()
+	if there.Modified.After(at) {
+		at = there.Modified.UTC()
+	}
+	return at, err
+}
+
 // exists reports whether any replica has an object.
 func (c *Catalog) exists(ctx context.Context, container, name string) (bool, error) {
 	_, err := c.store.Head(ctx, container, name, swift.HeadOptions{Newest: true})
@@ -96,7 +111,8 @@ func (c *Catalog) exists(ctx context.Context, container, name string) (bool, err
 // fenced, then the newest root that the node has published is adopted.
 func (c *Catalog) endLost(ctx context.Context, v authority.Volume) (authority.Volume, error) {
 	epoch := v.Opening.Epoch
-	if err := c.putOnce(ctx, v.Container, chunks.FenceName(epoch.Number), markBody(epoch), ErrRolledBack); err != nil {
+	at, err := c.fence(ctx, v.Container, epoch)
+	if err != nil {
 		return v, err
 	}
 	newest, err := c.search(ctx, v, searchLooks)
@@ -121,7 +137,7 @@ func (c *Catalog) endLost(ctx context.Context, v authority.Volume) (authority.Vo
 		}
 		v.Opening.Open, v.Opening.Lost = false, true
 		v.Head = head
-		v.Recovered = &authority.Recovery{Epoch: epoch, Node: v.Opening.Node, At: c.now(), Newest: sealed}
+		v.Recovered = &authority.Recovery{Epoch: epoch, Node: v.Opening.Node, At: at, Newest: sealed}
 		return nil
 	})
 	if err != nil {

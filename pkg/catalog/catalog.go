@@ -15,11 +15,12 @@
 //	                  [origin's root and whom to pin in the record → ref/<child>
 //	                  and pin in each owner → origin read again] → volume.1 →
 //	                  record ready
-//	delete volume     tombstone → claim dropped ‖ sweep: volume.* → objects →
-//	                  container → ref/<id>, pins → record
+//	delete volume     tombstone → claim dropped ‖ sweep: its date; after the grace
+//	                  volume.* → objects → container → ref/<id>, pins → record
 //	create snapshot   record creating → claim → source read again → cut →
 //	                  s/<id>, n/<id> → record ready
-//	delete snapshot   tombstone → claim dropped ‖ sweep: n/<id>, s/<id> → record
+//	delete snapshot   tombstone → claim dropped ‖ sweep: its date; after the grace
+//	                  n/<id>, s/<id> → record
 //	confirm           e/<n+1>… absent → epoch n+1 in the record → e/<n+1> →
 //	                  volume.<m+1> absent
 //	abandon           hand-over, or: f/<n> → newest root searched → record
@@ -70,8 +71,8 @@ type Config struct {
 	Cluster string
 	// Nodes reaches the export processes.
 	Nodes Nodes
-	// Grace is how long what was deleted or superseded stays in Swift; default:
-	// not at all.
+	// Grace is how long what was deleted or superseded stays in Swift: what was deleted,
+	// from the first sweep on that sees it. Default: not at all.
 	Grace time.Duration
 	// LostKept is how long everything stays of an epoch whose node was lost: it
 	// may hold more than was found; default [LostKept].
@@ -81,15 +82,16 @@ type Config struct {
 	Patience time.Duration
 	// Unfinished is how long a volume or snapshot may be in the making, or a
 	// snapshot failed, before the sweep deletes it: nobody repeats the call any
-	// more, and nobody was told that it exists. Default 7 days.
+	// more, and nobody was told that it exists. A call that goes on all the same, for
+	// the clock was behind when it began, begins anew. Default 7 days.
 	Unfinished time.Duration
 	// SearchPause lies between the three looks for a root that is not there;
 	// default 1 second.
 	SearchPause time.Duration
 	// Now is the clock; default [time.Now].
 	Now func() time.Time
-	// Date asks the store for its time, by which it dates objects. Where ours is ahead
-	// of that, nothing is deleted by its age. nil: the two agree.
+	// Date asks the store for its time, by which it dates objects. Where ours is another
+	// one, nothing is deleted by its age. nil: the two agree.
 	Date func(ctx context.Context) (time.Time, error)
 }
 
@@ -196,9 +198,6 @@ func (c *Catalog) owner(container string) (ident.Volume, error) {
 	}
 	return "", fmt.Errorf("container %.300q: %w", container, ErrForeign)
 }
-
-// now is the date for records: whole milliseconds, as every format can hold it.
-func (c *Catalog) now() time.Time { return c.config.Now().UTC().Truncate(time.Millisecond) }
 
 // errKeep makes change leave a record as it is.
 var errKeep = errors.New("keep the record")

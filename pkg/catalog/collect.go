@@ -155,27 +155,6 @@ func (p *collection) collectable() bool {
 	return false
 }
 
-// old reports whether t is at least a grace ago.
-func (c *Catalog) old(t time.Time) bool { return c.now().Sub(t) >= c.config.Grace }
-
-// clockAhead is how far our clock may be ahead of the store's.
-const clockAhead = 5 * time.Minute
-
-// checkClock refuses to go by a clock that would make everything look old.
-func (c *Catalog) checkClock(ctx context.Context) error {
-	if c.config.Date == nil {
-		return nil
-	}
-	date, err := c.config.Date(ctx)
-	if err != nil || date.IsZero() {
-		return err
-	}
-	if ahead := c.now().Sub(date); ahead > clockAhead {
-		return fmt.Errorf("this clock is %v ahead of the object store's, and what is younger than the grace would be deleted: set it by NTP", ahead.Round(time.Second))
-	}
-	return nil
-}
-
 // recordNewest makes the newest root of an open epoch the recorded head: whoever
 // searches later starts from there, and needs none below it.
 func (p *collection) recordNewest(ctx context.Context) error {

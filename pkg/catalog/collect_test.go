@@ -230,6 +230,7 @@ func TestTombstoneKeepsForAGrace(t *testing.T) {
 	w.later()
 	w.check(e.write(w.ctx, 0, "newer"))
 	w.check(w.DeleteSnapshot(w.ctx, s.ID))
+	w.sweep() // the grace begins
 	w.collect()
 	w.holds(s.Root, map[uint64]string{0: "1"})
 	w.later()

@@ -90,6 +90,7 @@ func TestSweepKeepsACutForItsGrace(t *testing.T) {
 	w.detach(e)
 	s := w.snapshot("s", e.volume)
 	w.check(w.DeleteVolume(w.ctx, e.volume))
+	w.sweep() // its grace begins
 	w.later()
 	w.sweep()
 	w.check(w.DeleteSnapshot(w.ctx, s.ID))

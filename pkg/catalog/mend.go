@@ -74,7 +74,7 @@ func (r *recovery) mend(ctx context.Context, v *recovered) error {
 	case have.State == authority.Deleted:
 		v.Outcome = Known // and yet its epochs are old, which would keep it for ever
 	case dead:
-		v.Outcome, have.State, have.Deleted = Gone, authority.Deleted, r.now()
+		v.Outcome, have.State = Gone, authority.Deleted
 	default:
 		v.Outcome, have.State = Recovered, authority.Recovering
 	}
@@ -179,11 +179,14 @@ func (r *recovery) takeOver(ctx context.Context, v authority.Volume, seen trail)
 	}
 	for {
 		if e := seen.epoch; !e.IsZero() {
-			if err := r.putOnce(ctx, v.Container, chunks.FenceName(e.Number), markBody(e), ErrRolledBack); err != nil {
+			at, err := r.fence(ctx, v.Container, e)
+			if err != nil {
 				return seen, err
 			}
+			seen.fenced = at
 		}
 		now, err := r.follow(ctx, v.Container, recoverLooks)
+		now.fenced = seen.fenced
 		if err != nil || now.epoch == seen.epoch {
 			return now, err
 		}
@@ -212,7 +215,7 @@ func (r *recovery) adopt(v *authority.Volume, seen trail) {
 	if clean {
 		return
 	}
-	v.Recovered = &authority.Recovery{Epoch: seen.epoch, Node: last.Node, At: r.now()}
+	v.Recovered = &authority.Recovery{Epoch: seen.epoch, Node: last.Node, At: seen.fenced}
 	if seen.root != nil {
 		v.Recovered.Newest = seen.root.State.Sealed
 	}

@@ -436,8 +436,9 @@ func (m *model) end() {
 	m.detachAll()
 	m.later()
 	m.sweep() // what is not repeated any more becomes a tombstone,
+	m.sweep() // which begins a grace
 	m.later()
-	m.sweep() // which keeps what it names for a grace
+	m.sweep()
 	m.exorcise()
 	m.later()
 	m.collect()

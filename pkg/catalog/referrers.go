@@ -141,7 +141,7 @@ func (r *recovery) readSnapshot(ctx context.Context, container string, id ident.
 		return s, err
 	}
 	if !there { // it was deleted, and collected
-		s.Root, s.State, s.Deleted = nil, authority.Deleted, r.now()
+		s.Root, s.State = nil, authority.Deleted
 		return s, nil
 	}
 	at := chunks.TitleName(id)
@@ -178,7 +178,7 @@ func (r *recovery) addSnapshots(ctx context.Context) error {
 			_, err := r.snapshots.Create(ctx, string(s.ID), s)
 			if errors.Is(err, authority.ErrExists) {
 				_, err = r.changeSnapshot(ctx, s.ID, func(have *authority.Snapshot) error {
-					have.State, have.Deleted, have.Root, have.Size = s.State, s.Deleted, s.Root, s.Size
+					have.State, have.Root, have.Size = s.State, s.Root, s.Size
 					return nil
 				})
 			}
@@ -240,7 +240,7 @@ func (r *recovery) snapshotsGone(ctx context.Context) error {
 		}
 		if !r.options.DryRun {
 			_, err := r.changeSnapshot(ctx, s.ID, func(s *authority.Snapshot) error {
-				s.State, s.Deleted, s.Root = authority.Deleted, r.now(), nil
+				s.State, s.Root = authority.Deleted, nil
 				return nil
 			})
 			if err == nil {

@@ -339,7 +339,7 @@ func (c *Catalog) discardSnapshot(ctx context.Context, id ident.Snapshot) error 
 		if s.State == authority.Deleted {
 			return errKeep
 		}
-		s.State, s.Deleted = authority.Deleted, c.now()
+		s.State = authority.Deleted
 		return nil
 	})
 	if err != nil {

@@ -83,9 +83,10 @@ func (c *Catalog) forgotten(ctx context.Context, age, unfinished time.Duration, 
 	return !claimed, err
 }
 
-// deadVolumes lists the tombstones of volumes, and makes those that are due. A
-// call that was taken for dead and wakes up finds the tombstone. An import that
-// claims its name may take any time. All that have a record become known.
+// deadVolumes lists the tombstones of volumes whose grace is over, begins that of
+// others, and makes those that are due. A call that was taken for dead and wakes up finds
+// the tombstone. An import that claims its name may take any time. All that have a record
+// become known.
 func (c *Catalog) deadVolumes(ctx context.Context, known map[ident.Volume]bool) ([]authority.Row[authority.Volume], error) {
 	var dead []authority.Row[authority.Volume]
 	for row, err := range authority.All(ctx, c.volumes) {
@@ -109,6 +110,8 @@ func (c *Catalog) deadVolumes(ctx context.Context, known map[ident.Volume]bool) 
 		case authority.Deleted:
 			if c.old(v.Deleted) {
 				dead = append(dead, row)
+			} else if err := date(ctx, c, c.volumes, row, func(v *authority.Volume) *time.Time { return &v.Deleted }); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -142,6 +145,9 @@ func (c *Catalog) sweepSnapshots(ctx context.Context, needed map[ident.Volume]bo
 			}
 			if !c.old(s.Deleted) { // the tombstone keeps the cut for a grace
 				needed[s.Source] = true
+				if err := date(ctx, c, c.snapshots, row, func(s *authority.Snapshot) *time.Time { return &s.Deleted }); err != nil {
+					return kept, err
+				}
 				continue
 			}
 			if err := c.eraseSnapshot(ctx, s); err != nil {

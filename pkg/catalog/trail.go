@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
@@ -21,6 +22,8 @@ import (
 type trail struct {
 	epoch ident.Epoch     // the last one that was given out; zero: none
 	root  *snapshots.Root // the newest one; nil: none
+	// fenced is when the epoch was fenced; zero: it was not.
+	fenced time.Time
 }
 
 // follow looks at a volume's container until so many looks have found nothing new.

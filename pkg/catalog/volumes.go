@@ -88,7 +88,7 @@ func (c *Catalog) abort(ctx context.Context, id ident.Volume, state authority.St
 		case authority.Deleted:
 			return errKeep
 		case state:
-			v.State, v.Deleted = authority.Deleted, c.now()
+			v.State = authority.Deleted
 			return nil
 		}
 		return fmt.Errorf("%w: it is %s", ErrConflict, v.State)
@@ -333,7 +333,7 @@ func (c *Catalog) discard(ctx context.Context, id ident.Volume) error {
 		case len(v.Readers) > 0:
 			return inUse(v.Readers[0].Node)
 		}
-		v.State, v.Deleted = authority.Deleted, c.now()
+		v.State = authority.Deleted
 		return nil
 	})
 	if err != nil {

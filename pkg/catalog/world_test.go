@@ -36,6 +36,7 @@ type world struct {
 	nodes     *nodes
 	clock     func() time.Time
 	grace     time.Duration
+	date      func(context.Context) (time.Time, error) // the store's; nil: it goes with clock
 }
 
 func newWorld(t *testing.T) *world {
@@ -60,7 +61,7 @@ func (w *world) controller(a authority.Authority, store swift.Store) *catalog.Ca
 		Authority: a, Store: store, Prefix: w.prefix, Cluster: cluster, Nodes: w.nodes,
 		Patience: time.Minute, Unfinished: 30 * time.Minute, SearchPause: time.Millisecond,
 		Grace: w.grace, LostKept: 30 * time.Minute,
-		Now: func() time.Time { return w.clock() },
+		Now: func() time.Time { return w.clock() }, Date: w.date,
 	})
 }
 
@@ -191,6 +192,7 @@ func (w *world) containers() []string {
 // empty checks that a sweep leaves nothing at all.
 func (w *world) empty() {
 	w.t.Helper()
+	w.sweep() // the grace begins
 	w.later()
 	w.sweep()
 	w.sweep() // what the first one found dead
