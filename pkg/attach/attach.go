@@ -176,8 +176,15 @@ func (x *Exports) Resume() error {
 // resume registers e's target, if an earlier process has promised it, and takes it up.
 func (x *Exports) resume(e *export) error {
 	r, err := e.folder.load()
-	if err != nil || r == nil || r.Stage == confirming {
-		return err // what is only confirmed was promised to nobody; NodeStage comes again
+	if err != nil || r == nil {
+		return err
+	}
+	if r.Stage == confirming {
+		// It was promised to nobody. NodeStage comes again; after a reboot, perhaps not.
+		if r.Boot == x.config.Boot {
+			return nil
+		}
+		return e.scrap(r)
 	}
 	switch {
 	case r.Boot != x.config.Boot:

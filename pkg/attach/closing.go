@@ -38,8 +38,10 @@ func (e *export) close(ctx context.Context, r *record) error {
 	case revoked:
 		return e.discard(ctx, r)
 	case confirming:
-		// The controller may have opened an epoch for J; its journal is empty
-		// and was never served, so there is nothing to publish.
+		// The controller may have opened an epoch for J; there is nothing to publish.
+		if err := e.scrap(r); err != nil {
+			return err
+		}
 		r.Stage, r.Last = closed, nil
 	case open:
 		r.Stage = closing
@@ -122,7 +124,11 @@ func (e *export) withdraw(ctx context.Context, r *record) error {
 func (e *export) abandon(ctx context.Context, r *record) error {
 	e.config.Log.Error("the volume went on without this node: its journal is set aside", "volume", e.id, "epoch", r.Epoch, "journal", e.folder.lostPath(r.Epoch))
 	err := e.stop(ctx, r)
-	if err == nil {
+	switch {
+	case err != nil:
+	case r.Stage == confirming:
+		err = e.scrap(r)
+	default:
 		err = e.folder.setAside(r)
 	}
 	if err == nil {

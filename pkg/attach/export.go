@@ -148,13 +148,14 @@ func (e *export) attach(ctx context.Context, q *wire.AttachRequest) (*wire.Attac
 
 // open turns the controller's answer into a record and an empty journal.
 func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) error {
-	r.Epoch, r.Container, r.Account, r.Size = opening.Epoch.Ident(), opening.Container, opening.Account, opening.Size
+	epoch := opening.Epoch.Ident()
 	if r.Reader { // what an earlier attempt has made may be of another root
-		r.Epoch = newScratch()
-		if err := os.RemoveAll(e.folder.journal(r)); err != nil {
+		if err := e.scrap(r); err != nil {
 			return err
 		}
+		epoch = newScratch()
 	}
+	r.Epoch, r.Container, r.Account, r.Size = epoch, opening.Container, opening.Account, opening.Size
 	r.Parameters = opening.Parameters
 	r.CHAPUser, r.CHAPSecret = string(e.id), randomHex(16)
 	parameters, err := class.Parse(r.Parameters)
@@ -196,6 +197,12 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 			return err
 		}
 	}
+	// The journal reserves its whole quota of the disk: its name is on record before there
+	// is anything of it.
+	r.Boot = e.config.Boot
+	if err := e.folder.save(r); err != nil {
+		return err
+	}
 	j, err := delta.Create(e.journalConfig(r, parameters, set), delta.Identity{Volume: e.id, Epoch: r.Epoch}, volume.InitialState(root, r.Size))
 	switch {
 	case err == nil:
@@ -206,8 +213,21 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 	if err != nil {
 		return err
 	}
-	r.Stage, r.Boot = open, e.config.Boot
+	r.Stage = open
 	return e.folder.save(r)
+}
+
+// scrap removes the journal of an attach that has come to no end, or half of one. Nothing
+// is in it: it was never served. The record on the disk may go on naming it.
+func (e *export) scrap(r *record) error {
+	if r.Epoch.IsZero() {
+		return nil
+	}
+	if err := errors.Join(os.RemoveAll(e.folder.journal(r)), e.forgetWitness(r)); err != nil {
+		return err
+	}
+	r.Epoch = ident.Epoch{}
+	return nil
 }
 
 // modify takes over the parameters that the volume has now.
@@ -251,6 +271,11 @@ func (e *export) announce(r *record) error {
 
 // serve recovers the journal and offers the volume behind the announced target.
 func (e *export) serve(ctx context.Context, r *record) error {
+	// What says that the journal may hold something may have been put there by a process
+	// that was killed, or by a call that failed, before it was on stable storage.
+	if err := durable.SyncDir(e.folder.path); err != nil {
+		return err
+	}
 	v, err := e.openVolume(ctx, r)
 	if err != nil {
 		return err

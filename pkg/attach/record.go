@@ -31,7 +31,8 @@ var errNewer = errors.New("use the release that wrote it")
 type stage string
 
 const (
-	// confirming: J is drawn; the controller may have given it an epoch already.
+	// confirming: J is drawn; the controller may have given it an epoch already. Once the
+	// record names that, the journal may be there, or half of it: it was never served.
 	confirming stage = "confirming"
 	// open: the journal holds, or may hold, what no root holds.
 	open stage = "open"
@@ -52,7 +53,7 @@ type record struct {
 	Format     int               `json:"format"`
 	Volume     ident.Volume      `json:"volume"`
 	Stage      stage             `json:"stage"`
-	Boot       string            `json:"boot,omitempty"`   // of the node, in which it was opened: initiators live no longer
+	Boot       string            `json:"boot,omitempty"`   // of the node, in which it was opened, or nearly: initiators live no longer
 	Journal    string            `json:"journal"`          // J of R5
 	Reader     bool              `json:"reader,omitempty"` // the journal is a scratch journal
 	Epoch      ident.Epoch       `json:"epoch,omitzero"`   // a reader's names its scratch journal only

@@ -32,9 +32,15 @@ func (c *Config) reserved(except ident.Volume) (sum int64, err error) {
 		if err != nil || id == except {
 			continue
 		}
-		r, err := c.folder(id).load()
-		if err != nil || r == nil || r.Stage == confirming || r.Stage == revoked {
+		f := c.folder(id)
+		r, err := f.load()
+		if err != nil || r == nil || r.Stage == revoked {
 			continue // no journal, or one that nobody can open
+		}
+		if r.Stage == confirming {
+			if _, err := os.Stat(f.journal(r)); err != nil {
+				continue // none yet
+			}
 		}
 		if p, err := class.Parse(r.Parameters); err == nil {
 			sum += p.JournalSize
