@@ -292,15 +292,3 @@ func (x *Exports) export(id ident.Volume) *export {
 func (c *Config) folder(id ident.Volume) folder {
 	return folder{filepath.Join(c.Dir, string(id)), c.ballast}
 }
-
-// Error says which volume failed at what.
-type Error struct {
-	Volume ident.Volume
-	Op     string
-	Err    error
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("volume %s: %s: %v", e.Volume, e.Op, e.Err) }
-
-// Unwrap makes the cause visible to errors.Is.
-func (e *Error) Unwrap() error { return e.Err }

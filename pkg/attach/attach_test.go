@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -383,8 +384,8 @@ func TestCodes(t *testing.T) {
 	e.lock.Lock()
 	err, look := n.modify(nil), use(string(n.id))
 	e.lock.Unlock()
-	if status.Code(err) != codes.Aborted {
-		t.Errorf("a call beside a change of stage: %v, want ABORTED", err)
+	if s := status.Convert(err); s.Code() != codes.Aborted || !strings.HasPrefix(s.Message(), "volume "+string(n.id)+": modify: ") {
+		t.Errorf("a call beside a change of stage: %v, want ABORTED of a volume and an operation", err)
 	}
 	if look != nil {
 		t.Errorf("status beside a change of stage: %v", look)

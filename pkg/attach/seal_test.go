@@ -23,6 +23,8 @@ func TestSealTellsItsProgress(t *testing.T) {
 	_, err := n.exports.Seal(t.Context(), q)
 	if s := status.Convert(err); s.Code() != codes.DeadlineExceeded || !strings.Contains(s.Message(), "8192 bytes of the volume are not in Swift yet") {
 		t.Errorf("with Swift away: %v", err)
+	} else if strings.Count(s.Message(), string(n.id)) != 1 {
+		t.Errorf("it does not name the volume once: %v", err)
 	}
 	n.write(8)
 	n.store.set(true)

@@ -260,25 +260,28 @@ var codeOf = []struct {
 	{context.Canceled, codes.Canceled},
 }
 
-// fail gives err the volume, the operation and a code.
+// fail gives err a code, and the volume and the operation where it does not tell them.
 func fail(id ident.Volume, op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	wrapped := &Error{id, op, err}
+	text := err.Error()
+	if _, tells := errors.AsType[*volume.Error](err); !tells {
+		text = fmt.Sprintf("volume %s: %s: %s", id, op, text)
+	}
 	var refused *class.Error
 	if errors.As(err, &refused) {
-		return status.Error(codes.InvalidArgument, wrapped.Error())
+		return status.Error(codes.InvalidArgument, text)
 	}
 	for _, m := range codeOf {
 		if errors.Is(err, m.is) {
-			return status.Error(m.code, wrapped.Error())
+			return status.Error(m.code, text)
 		}
 	}
 	if s, ok := status.FromError(err); ok { // the controller's answer, or our own
-		return status.Error(s.Code(), wrapped.Error())
+		return status.Error(s.Code(), text)
 	}
-	return status.Error(codes.Unavailable, wrapped.Error())
+	return status.Error(codes.Unavailable, text)
 }
 
 // recordOf returns the root as records name it.
