@@ -78,6 +78,9 @@ func (s *session) answer(t *task) {
 			p.Header[3] = byte(t.Status)
 			p.Header.SetResidual(residual)
 			p.buffer = t.in
+			if t.in == nil {
+				s.out.keep(p, cap(data)) // with what an allocation length has cut off
+			}
 		}
 		at = end
 	}

@@ -33,6 +33,7 @@ func (s *session) taskRequest(h *pdu.Header) error {
 		return breach(h, "task management in a discovery session")
 	}
 	s.mu.Lock()
+	s.hold()
 	if s.management == maxManagement {
 		s.reply(h, functionRejected)
 		s.respond()

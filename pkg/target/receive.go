@@ -194,6 +194,7 @@ func (s *session) command(h *pdu.Header) error {
 func (s *session) admit(h *pdu.Header, t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.hold()
 	if !t.immediate { // not before it has its place: MaxCmdSN would go forth and back
 		s.expCmdSN++
 	}
@@ -334,8 +335,8 @@ func (s *session) nop(h *pdu.Header) error {
 	p := s.post(pdu.NopIn, h.TaskTag(), hasStatus)
 	p.Header.SetTransferTag(pdu.NoTag)
 	p.Header.SetLUN(h.LUN())
-	s.out.carry(p, echo.bytes[:min(len(echo.bytes), s.params.MaxSend)], len(echo.bytes))
-	p.buffer = echo
+	p.Data, p.buffer = echo.bytes[:min(len(echo.bytes), s.params.MaxSend)], echo
+	s.out.keep(p, len(echo.bytes))
 	s.respond()
 	return nil
 }

@@ -27,7 +27,7 @@ type outbox struct {
 	timeout time.Duration
 	until   time.Time // the deadline that the connection has for writes
 	broken  bool      // a write failed: nothing is sent any more
-	replies int       // bytes that wait with them for which there is no budget
+	replies int       // bytes that wait and are of no budget, see keep
 }
 
 // packet is a PDU in the outbox and the buffer that its data lie in, if it is
@@ -60,6 +60,7 @@ func (s *session) post(o pdu.Opcode, tag uint32, status int) *packet {
 		number = 0
 	case hasStatus:
 		s.statSN++
+		s.out.keep(p, replyCost)
 	}
 	h.SetNumbers(number, s.expCmdSN, s.maxCmdSN())
 	return p
@@ -130,11 +131,10 @@ func (s *session) write(batch []packet) error {
 	return err
 }
 
-// carry gives a reply of the reader's its data, of a buffer of so many bytes that is
-// from no budget.
-func (o *outbox) carry(p *packet, data []byte, kept int) {
-	p.Data, p.reply = data, kept
-	o.replies += kept
+// keep counts bytes that wait with a PDU and are of no budget.
+func (o *outbox) keep(p *packet, n int) {
+	p.reply += n
+	o.replies += n
 }
 
 // respond lets the writer goroutine send what the reader has posted, so that
@@ -151,12 +151,26 @@ func (s *session) respond() {
 	}
 }
 
-// How many PDUs may wait in the outbox, and how many bytes with those that answer pings
-// and texts, before the reader stops taking requests.
+// hold keeps the reader from taking a request that will be answered later, as respond does.
+// An initiator that keeps to the window is not held up by the number of its answers, and
+// with it none of its pings and task management functions: what it has not read is one
+// window of them, and as much that counts until a write is over. The session is locked.
+func (s *session) hold() {
+	for s.out.replies > maxReplyBytes && !s.out.broken {
+		s.room.Wait()
+	}
+}
+
+// How many PDUs may wait in the outbox, and how many bytes that are of no budget, before the
+// reader stops taking requests.
 const (
 	maxReplies    = 4 * queueDepth
-	maxReplyBytes = 1 << 20
+	maxReplyBytes = maxReplies * replyCost
 )
+
+// replyCost is what an answer counts besides its data: the PDU, and of a short one in a
+// buffer what the budget leaves out of that.
+const replyCost = 1 << smallestBuffer
 
 // writer sends for the reader and looks after the connection: an initiator that
 // has been silent for pingInterval is pinged, and one that stays silent for as

@@ -16,8 +16,8 @@ import (
 )
 
 // Bounds of a session. Its memory is at most queueDepth first bursts, the two
-// reserves of its budgets, maxReplyBytes, and a data segment or two, besides what it
-// has of the server's.
+// reserves of its budgets, maxReplyBytes and what one window of answers adds to them, and
+// a data segment or two, besides what it has of the server's.
 const (
 	queueDepth    = 128 // commands in flight: the CmdSN window
 	maxImmediate  = 8   // immediate commands in flight, besides

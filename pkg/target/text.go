@@ -51,7 +51,8 @@ func (s *session) textRequest(h *pdu.Header) error {
 	}
 	p := s.post(pdu.TextResponse, h.TaskTag(), hasStatus)
 	n := min(len(x.response), s.params.MaxSend)
-	s.out.carry(p, bytes.Clone(x.response[:n]), n) // what waits does not keep all of it
+	p.Data = bytes.Clone(x.response[:n]) // what waits does not keep all of it
+	s.out.keep(p, n)
 	x.response = x.response[n:]
 	p.Header.SetTransferTag(pdu.NoTag)
 	if len(x.response) > 0 {
