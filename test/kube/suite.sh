@@ -89,7 +89,7 @@ images() {
 		# shellcheck disable=SC2016 # a program, not for this shell to expand
 		k -n $namespace exec "$pod" -c node -- nsenter --target 1 --mount -- sh -c '
 			[ -e "/run/images-$1" ] || for image in "$2"/*.tar; do ctr -n k8s.io images import "$image" || exit; done
-			touch "/run/images-$1"' sh "$key" "$state/images/$key" >>"$state/log/suite.images" 2>&1 || die "a node has not taken the images: $state/log/suite.images"
+			touch "/run/images-$1"' sh "$key" "$state/images/$key" >>"$state/log/suite.images" 2>&1 || die "a node has not taken the images: $(tail -n 2 "$state/log/suite.images")"
 	done
 }
 
