@@ -11,7 +11,8 @@ func (h *health) note(err error) {
 		h.failing.Store(nil)
 		return
 	}
-	h.failing.Store(&err)
+	failing := err // so that a success allocates nothing
+	h.failing.Store(&failing)
 }
 
 func (h *health) err() error {

@@ -179,3 +179,24 @@ func TestClosesThatGiveUpCutOnce(t *testing.T) {
 		t.Errorf("closed as %+v", root.Ref)
 	}
 }
+
+// A volume that is closed while a seal waits for its turn is not sealed once more: what says
+// that the close was clean is its last generation.
+func TestNoSealAfterAClose(t *testing.T) {
+	r := newRig(t, 16*mib, nil)
+	r.store.set(func(s *spy) { s.before = func(string, string) error { return errAway } })
+	p := r.publisher
+	r.write(0, noise(1, 4096))
+	p.sealing <- struct{}{} // a close has the turn
+	waits := make(chan struct{})
+	go func() { defer close(waits); p.sealDue(r.ctx) }()
+	time.Sleep(20 * time.Millisecond)
+	if _, err := p.push(r.ctx, "", true); err != nil {
+		t.Fatal(err)
+	}
+	<-p.sealing
+	<-waits
+	if sealed := r.journal.Sealed(); len(sealed) != 1 || !sealed[0].Clean() {
+		t.Errorf("%d generations wait, want the one of the close", len(sealed))
+	}
+}

@@ -57,10 +57,19 @@ type turn struct {
 	granted chan struct{}
 
 	// Guarded by traffic.mu.
+	phase phase
 	keeps int64 // bytes that the work has in memory as long as it lasts
-	stray bool  // the turn was given back, and the work goes on
-	over  bool  // the work has ended; reads that others share may go on
 }
+
+// phase is how far a turn has come.
+type phase int
+
+const (
+	queued phase = iota
+	given
+	astray // given back, and the work goes on
+	over   // the work has ended; reads that others share may go on
+)
 
 // turnKey is the key of a context's *turn.
 type turnKey struct{}
@@ -93,14 +102,15 @@ func (w *turn) end() {
 	t := w.traffic
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w.over = true
-	if i := slices.Index(t.waiting, w); i >= 0 {
-		t.waiting = slices.Delete(t.waiting, i, i+1)
-	} else if w.stray {
-		t.strays -= w.keeps
-	} else {
+	switch w.phase {
+	case queued:
+		t.waiting = slices.DeleteFunc(t.waiting, func(other *turn) bool { return other == w })
+	case given:
 		t.busy--
+	case astray:
+		t.strays -= w.keeps
 	}
+	w.phase = over
 	t.grant()
 }
 
@@ -112,10 +122,10 @@ func (w *turn) pause() {
 	t := w.traffic
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if w.over || w.stray || t.strays+w.keeps > int64(t.limit)*strayRoom {
+	if w.phase != given || t.strays+w.keeps > int64(t.limit)*strayRoom {
 		return
 	}
-	w.stray = true
+	w.phase = astray
 	t.strays += w.keeps
 	t.busy--
 	t.grant()
@@ -129,7 +139,7 @@ func keeps(ctx context.Context, bytes int64) {
 	}
 	w.traffic.mu.Lock()
 	defer w.traffic.mu.Unlock()
-	if w.stray {
+	if w.phase == astray {
 		w.traffic.strays += bytes - w.keeps
 	}
 	w.keeps = bytes
@@ -161,7 +171,9 @@ func (t *Traffic) grant() {
 		if best > readahead && t.reading > 0 && t.busy >= max(1, t.limit/4) {
 			return
 		}
-		close(t.waiting[first].granted)
+		w := t.waiting[first]
+		w.phase = given
+		close(w.granted)
 		t.waiting = slices.Delete(t.waiting, first, first+1)
 		t.busy++
 	}
