@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/internal/gather"
 )
 
 // gathered is what the export process shows.
@@ -18,25 +21,17 @@ func (n *node) gathered() map[string]float64 {
 // the volume, and other labels.
 func (n *node) gatheredFrom(c prometheus.Collector) map[string]float64 {
 	n.t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(c)
-	families, err := registry.Gather()
-	if err != nil {
-		n.t.Fatal(err)
-	}
 	values := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := strings.TrimPrefix(f.GetName(), "swiftblock_")
-			for _, l := range m.GetLabel() {
-				if l.GetName() == "volume" && l.GetValue() != string(n.id) {
-					n.t.Errorf("%s of volume %q", name, l.GetValue())
-				} else if l.GetName() != "volume" {
-					name += " " + l.GetValue()
-				}
+	for name, value := range gather.Values(n.t, c) {
+		var words []string
+		for _, word := range strings.Fields(strings.TrimPrefix(name, "swiftblock_")) {
+			if v, err := ident.ParseVolume(word); err != nil {
+				words = append(words, word)
+			} else if v != n.id {
+				n.t.Errorf("of another volume: %s", name)
 			}
-			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
+		values[strings.Join(words, " ")] = value
 	}
 	return values
 }

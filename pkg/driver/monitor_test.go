@@ -17,6 +17,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/internal/gather"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
 )
 
@@ -85,8 +86,8 @@ func TestNobodyListens(t *testing.T) {
 	if c := seen.fares[ident.Volume(id)].Conditions; len(c) != 1 || c[0].Reason != "NodeNotReachable" || c[0].Severity != authority.Degraded {
 		t.Errorf("the controller: %+v", c)
 	}
-	if metric := "swiftblock_volume_condition NodeNotReachable Degraded " + id; gathered(t, shown)[metric] != 1 {
-		t.Errorf("no %s: %v", metric, gathered(t, shown))
+	if metric := "swiftblock_volume_condition NodeNotReachable Degraded " + id; gather.Values(t, shown)[metric] != 1 {
+		t.Errorf("no %s: %v", metric, gather.Values(t, shown))
 	}
 	conn, err := grpc.NewClient("unix://"+r.path("nobody.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	r.must("connect", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/catalog"
 	"github.com/swiftblock/csi-swiftblock/pkg/driver"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
+	"github.com/swiftblock/csi-swiftblock/pkg/internal/gather"
 )
 
 func TestShown(t *testing.T) {
@@ -43,28 +44,6 @@ func TestShown(t *testing.T) {
 	if got, err := registry.Gather(); err != nil || len(got) != 0 {
 		t.Errorf("who leads no more: %v, %v", got, err)
 	}
-}
-
-// gathered returns what a collector shows, by name and values of labels.
-func gathered(t *testing.T, c prometheus.Collector) map[string]float64 {
-	t.Helper()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(c)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
-			}
-			values[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
-		}
-	}
-	return values
 }
 
 // aged is a catalog whose volumes were recovered some time earlier.
@@ -100,7 +79,7 @@ func TestLostNodeIsShown(t *testing.T) {
 		if want != "" {
 			all["swiftblock_volume_condition "+want+" "+id] = 1
 		}
-		if have := gathered(t, shown); !maps.Equal(have, all) {
+		if have := gather.Values(t, shown); !maps.Equal(have, all) {
 			t.Errorf("%s: %v, want %v", what, have, all)
 		}
 	}
@@ -125,7 +104,7 @@ func TestFailingCallsAreShown(t *testing.T) {
 	r := newRig(t)
 	id := r.published("one")
 	failed := func(code string) float64 {
-		return gathered(t, r.calls)["swiftblock_rpc_calls_total "+code+" NodeStageVolume"]
+		return gather.Values(t, r.calls)["swiftblock_rpc_calls_total "+code+" NodeStageVolume"]
 	}
 	r.machine.Fail("mkfs", errors.New("no such program"))
 	for range 4 { // SwiftblockCallsFail wants more than 3
@@ -137,6 +116,6 @@ func TestFailingCallsAreShown(t *testing.T) {
 	r.machine.Fail("mkfs", nil)
 	r.must("stage", r.stage(id, mounted("")))
 	if failed("Internal") != 4 || failed("OK") != 1 {
-		t.Errorf("the fault is over: %v", gathered(t, r.calls))
+		t.Errorf("the fault is over: %v", gather.Values(t, r.calls))
 	}
 }

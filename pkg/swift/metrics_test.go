@@ -7,32 +7,9 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/swiftblock/csi-swiftblock/pkg/internal/gather"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
-
-// gathered returns counters and gauges, and counts of histograms, by name and
-// values of labels.
-func gathered(t *testing.T, c prometheus.Collector) map[string]float64 {
-	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(c)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
-			}
-			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-		}
-	}
-	return values
-}
 
 func TestMetrics(t *testing.T) {
 	r := newRig(t, swift.Options{})
@@ -52,7 +29,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := r.Get(t.Context(), container, "o", swift.GetOptions{Off: 100, Len: 50}); err != nil {
 		t.Fatal(err)
 	}
-	got := gathered(t, r.Client)
+	got := gather.Values(t, r.Client)
 	want := map[string]float64{
 		"swiftblock_store_requests_total create container 201":       1,
 		"swiftblock_store_requests_total put 201":                    2,

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/internal/gather"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -38,12 +39,12 @@ func TestOutage(t *testing.T) {
 	if n := asked.Load(); n < 8 || n > 8+16+8 {
 		t.Errorf("%d requests while the store was away", n)
 	}
-	if broken := gathered(t, r.Client)["swiftblock_store_broken reading"]; broken != 1 {
+	if broken := gather.Values(t, r.Client)["swiftblock_store_broken reading"]; broken != 1 {
 		t.Error("the metrics do not say so")
 	}
 	r.meddle.Store(nil)
 	wg.Wait()
-	if broken := gathered(t, r.Client)["swiftblock_store_broken reading"]; broken != 0 {
+	if broken := gather.Values(t, r.Client)["swiftblock_store_broken reading"]; broken != 0 {
 		t.Error("the metrics say that it is away still")
 	}
 }

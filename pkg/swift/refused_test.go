@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/internal/gather"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
@@ -23,7 +24,7 @@ func TestRefusedCredentialsAreShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := newClient(t, cred, swift.Options{Reload: load, Patience: 500 * time.Millisecond})
-	shown := func(name string) float64 { return gathered(t, client)["swiftblock_store_"+name] }
+	shown := func(name string) float64 { return gather.Values(t, client)["swiftblock_store_"+name] }
 	reports := make(chan error, 100)
 	await := func(what string, want float64) {
 		t.Helper()
@@ -34,7 +35,7 @@ func TestRefusedCredentialsAreShown(t *testing.T) {
 		}
 	}
 	if err := client.Check(t.Context()); err != nil || shown("credentials_refused") != 0 || shown("log_ins_total failed") != 0 {
-		t.Fatalf("in order: %v, %v", err, gathered(t, client))
+		t.Fatalf("in order: %v, %v", err, gather.Values(t, client))
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -48,7 +49,7 @@ func TestRefusedCredentialsAreShown(t *testing.T) {
 			t.Errorf("the old ones do not work: %v", err)
 		}
 		if shown("credentials_refused") != 1 || shown("log_ins_total failed") == 0 {
-			t.Errorf("the old ones work: %v", gathered(t, client))
+			t.Errorf("the old ones work: %v", gather.Values(t, client))
 		}
 	}
 	write("mistyped")
