@@ -1,7 +1,8 @@
 #!/bin/bash
 # e2e-node.sh [FLAG...]: the scenarios of test/e2e, on a real OpenStack Swift and two guests in
 # a network namespace: the tests and the first node run in one, the second node in the
-# other. FLAGs are those of go test: -test.run=TestZombie.
+# other. FLAGs are those of go test: -test.run=TestZombie. The first scenario that fails ends
+# the run: what it leaves on the nodes would fail those after it.
 #
 #   E2E_FULL=1   also what takes long (make e2e-node-full)
 set -euo pipefail
@@ -37,7 +38,7 @@ main() {
 	second=$!
 	test/guest/guest.sh run -n "$netns" -g 0 -m 2G -t "$limit" -l "$logs/first.kernel" -- \
 		env "${swift[@]}" "${environment[@]}" E2E_ADDRESS=10.77.0.2 E2E_SECOND=10.77.0.3:9000 \
-		.cache/e2e.test -test.v -test.timeout="${limit}s" "$@"
+		.cache/e2e.test -test.v -test.failfast -test.timeout="${limit}s" "$@"
 }
 
 clean_up() {

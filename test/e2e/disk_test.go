@@ -57,9 +57,9 @@ const (
 )
 
 // startDisk gives the machine's journals a disk of their own; format makes its file
-// system first. That flushes the disk when it is asked to, not every five seconds by itself:
-// else what nobody flushed may be there on a busy host. A kernel that has just loaded nbd
-// may not have the device yet.
+// system first. That flushes the disk when it is asked to, not by itself every five seconds or
+// with each inode table that it initializes: else what nobody flushed may be there. A kernel that
+// has just loaded nbd may not have the device yet, or udev has it open and so in use.
 func (m *machine) startDisk(server string, format bool) {
 	m.t.Helper()
 	mkfs := "true"
@@ -68,8 +68,9 @@ func (m *machine) startDisk(server string, format bool) {
 	}
 	m.run(`modprobe nbd nbds_max=1
 		%[2]s%[1]s.img
-		for try in 1 2 3 4 5; do nbd-client -unix /run/disk.sock /dev/nbd0 >/dev/null && break; sleep 1; done
-		mkdir -p %[1]s; %[3]s; mount -o commit=600 /dev/nbd0 %[1]s`, m.path("journals"), server, mkfs)
+		udevadm settle
+		for try in {1..30}; do nbd-client -unix /run/disk.sock /dev/nbd0 >/dev/null && break; sleep 1; done
+		mkdir -p %[1]s; %[3]s; mount -o commit=600,noinit_itable /dev/nbd0 %[1]s`, m.path("journals"), server, mkfs)
 }
 
 // stopDisk takes the disk away from a machine whose export process has ended.

@@ -96,7 +96,7 @@ func (m *machine) prepare() {
 			if m.agent != "" {
 				m.place = there(m.t, m.agent) // the one after a crash is closed by now
 			}
-			log, _ := m.try("tail -n 20 %s/*.log; dmesg | tail -n 30", m.dir)
+			log, _ := m.try("tail -n 20 %s/*.log || true; dmesg | tail -n 30", m.dir)
 			m.t.Logf("%s:\n%s", m.name, log)
 		}
 	})
