@@ -40,7 +40,7 @@ failure; the exit code is 1 if any failed. Nothing is changed.`,
 			if node.JournalSize, err = parseSize(journal); err != nil {
 				return err
 			}
-			node.Running = !initial && node.Used()
+			node.Running = !initial && node.Begun()
 			results := node.Check()
 			switch {
 			case !initial:

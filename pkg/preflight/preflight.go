@@ -117,10 +117,19 @@ func (r Result) of(check string) Result {
 	return r
 }
 
-// Used reports whether the node has volumes: something is in its state directory.
+// Begun reports whether export has run on the node: something is in its state directory.
+func (n Node) Begun() bool { return len(n.exports()) > 0 }
+
+// Used reports whether the node has volumes. What export keeps there for itself has a
+// hidden name.
 func (n Node) Used() bool {
-	entries, err := os.ReadDir(filepath.Join(n.path(n.StateDir), "export"))
-	return err == nil && len(entries) > 0
+	return slices.ContainsFunc(n.exports(), func(e os.DirEntry) bool { return !strings.HasPrefix(e.Name(), ".") })
+}
+
+// exports lists the state directory of export; of one that cannot be read, nothing.
+func (n Node) exports() []os.DirEntry {
+	entries, _ := os.ReadDir(filepath.Join(n.path(n.StateDir), "export"))
+	return entries
 }
 
 // path is where a file of the host is seen from here. No link is left on the way: one

@@ -268,6 +268,9 @@ func TestUsed(t *testing.T) {
 	if n := hostOf(t, files{"/var/lib/csi-swiftblock/export/x": ""}); n.Used() {
 		t.Error("a node without a volume is used")
 	}
+	if n := hostOf(t, files{"/var/lib/csi-swiftblock/export/x": "", "/var/lib/csi-swiftblock/export/.ballast": "x"}); n.Used() || !n.Begun() {
+		t.Error("a node whose export has run, but has no volume, is used, or export has not run")
+	}
 	if n := hostOf(t, files{"/var/lib/csi-swiftblock/export/x": "", "/var/lib/csi-swiftblock": "->/data", "/data/export/x": "x"}); !n.Used() {
 		t.Error("a node with a volume is not used: its state directory is a link")
 	}
