@@ -55,7 +55,7 @@ func nodeCommand() *cobra.Command {
 				mounts.MountInfo, mounts.Root = "/proc/1/mountinfo", "/proc/1/root"
 			}
 			config.Mounts = mounts
-			config.Usage = host.NewStatfs(8, 5*time.Second)
+			config.Usage = host.NewStatfs(5 * time.Second)
 			node, identity := driver.NewNode(config), identity()
 			identity.Ready = node.Ready
 			server := driver.Server{Endpoint: csiEndpoint, Calls: watched.calls, Log: slog.Default()}

@@ -121,7 +121,7 @@ func mountAndGrow(t *testing.T, f Filesystems, m Mounts, device, file string, fs
 		t.Errorf("Idle of a mounted device: %v", err)
 	}
 
-	before, err := NewStatfs(1, time.Minute).Usage(ctx, staging)
+	before, err := NewStatfs(time.Minute).Usage(ctx, staging)
 	if err != nil || before.Bytes.Total < 900<<20 || before.Bytes.Used <= 0 || before.Inodes.Used <= 0 {
 		t.Errorf("Usage = %+v, %v", before, err)
 	}
@@ -135,7 +135,7 @@ func mountAndGrow(t *testing.T, f Filesystems, m Mounts, device, file string, fs
 	case err != nil:
 		t.Fatal(err)
 	}
-	if after, err := NewStatfs(1, time.Minute).Usage(ctx, staging); err != nil || after.Bytes.Total < 1900<<20 {
+	if after, err := NewStatfs(time.Minute).Usage(ctx, staging); err != nil || after.Bytes.Total < 1900<<20 {
 		t.Errorf("Usage after growth = %+v, %v", after, err)
 	}
 	if err := f.Grow(ctx, device, staging, fsType); err != nil {
@@ -275,18 +275,6 @@ func TestPaths(t *testing.T) {
 		if err := m.MountDevice(t.Context(), "/dev/null", path, Ext4, nil, false); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%.20q: error %v, want ErrInvalid", path, err)
 		}
-	}
-}
-
-func TestStatfsIsBounded(t *testing.T) {
-	s := NewStatfs(1, 50*time.Millisecond)
-	s.slots <- struct{}{} // a call that never returns
-	if _, err := s.Usage(t.Context(), "/"); !errors.Is(err, ErrSlow) {
-		t.Errorf("Usage = %v, want ErrSlow", err)
-	}
-	<-s.slots
-	if _, err := s.Usage(t.Context(), "/"); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,46 +23,35 @@ type Amounts struct{ Total, Used, Available int64 }
 
 // Statfs asks file systems how full they are, and survives those that do not
 // answer: their calls sleep in the kernel where nothing can end them, so each
-// has a goroutine that is left behind, and there are never more than a few.
+// has a goroutine that is left behind, and there is never more than one for a path.
 type Statfs struct {
-	slots   chan struct{}
+	calls   singleflight.Group
 	timeout time.Duration
+	statfs  func(path string, s *unix.Statfs_t) error
 }
 
-// NewStatfs bounds how many calls may be under way, and how long one is waited
-// for.
-func NewStatfs(calls int, timeout time.Duration) *Statfs {
-	return &Statfs{slots: make(chan struct{}, calls), timeout: timeout}
+// NewStatfs bounds how long a call is waited for.
+func NewStatfs(timeout time.Duration) *Statfs {
+	return &Statfs{timeout: timeout, statfs: unix.Statfs}
 }
 
 // Usage returns how full the file system at path is, or ErrSlow.
 func (s *Statfs) Usage(ctx context.Context, path string) (Usage, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	type result struct {
-		stat unix.Statfs_t
-		err  error
-	}
-	select {
-	case s.slots <- struct{}{}:
-	case <-ctx.Done():
-		return Usage{}, fmt.Errorf("statfs %s: %w: all %d calls allowed are waiting", path, ErrSlow, cap(s.slots))
-	}
-	done := make(chan result, 1)
-	go func() {
-		defer func() { <-s.slots }()
-		var r result
-		r.err = unix.Statfs(path, &r.stat)
-		done <- r
-	}()
+	done := s.calls.DoChan(path, func() (any, error) {
+		var stat unix.Statfs_t
+		err := s.statfs(path, &stat)
+		return usage(stat), err
+	})
 	select {
 	case <-ctx.Done():
 		return Usage{}, fmt.Errorf("statfs %s: %w", path, ErrSlow)
 	case r := <-done:
-		if r.err != nil {
-			return Usage{}, fmt.Errorf("statfs %s: %w", path, r.err)
+		if r.Err != nil {
+			return Usage{}, fmt.Errorf("statfs %s: %w", path, r.Err)
 		}
-		return usage(r.stat), nil
+		return r.Val.(Usage), nil
 	}
 }
 
