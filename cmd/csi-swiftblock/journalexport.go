@@ -55,17 +55,7 @@ holds are listed with --json.`,
 			if !found.Lost && !damaged {
 				return fmt.Errorf("journal %s is not lost: take a snapshot of the volume instead, or start its export process; if that says that it is damaged, give --damaged", args[0])
 			}
-			config, id := delta.Config{Dir: found.Dir, AllowAnyFS: true}, delta.Identity{Volume: found.Volume, Epoch: found.Epoch}
-			j, err := delta.Inspect(config, id)
-			var set keys.Set
-			if errors.Is(err, delta.ErrNoKey) {
-				if set, err = flags.keysOnNode(c.Context(), found.Volume, runDir, key); err != nil {
-					return err
-				}
-				secret := set.Secret()
-				config.Key = &secret
-				j, err = delta.Inspect(config, id)
-			}
+			j, set, err := flags.inspect(c.Context(), found, runDir, key)
 			if err != nil {
 				return err
 			}
@@ -73,23 +63,11 @@ holds are listed with --json.`,
 			if err := j.Damage(); err != nil && !damaged {
 				return fmt.Errorf("%w; --damaged writes what was there before", err)
 			}
-			base := image.NewVersion(nil, nil, 0, nil)
-			var root *snapshots.Root
+			base, root := image.NewVersion(nil, nil, 0, nil), (*snapshots.Root)(nil)
 			if !only {
-				s, err := flags.open()
-				if err != nil {
-					return err
-				}
-				if root, err = s.continued(c.Context(), j); err != nil {
+				if base, root, err = flags.continued(c.Context(), j, set); err != nil {
 					return fmt.Errorf("the version that journal %s continued: %w; --only leaves it out", args[0], err)
 				}
-				var objects chunks.Keys
-				if root != nil {
-					if objects, err = root.Keys(set.Secrets); err != nil {
-						return err
-					}
-				}
-				base = image.NewVersion(s.store, root, 0, objects)
 			}
 			return salvage(c, found, j, base, root, args[1], force, out)
 		},
@@ -103,6 +81,42 @@ holds are listed with --json.`,
 	c.Flags().BoolVar(&damaged, "damaged", false, "write what precedes the damage of a damaged journal")
 	c.Flags().BoolVar(&force, "force", false, "replace a file that exists, or overwrite a block device")
 	return c
+}
+
+// inspect opens a journal to be read, with the keys that it needs, if it is encrypted.
+func (f *catalogFlags) inspect(ctx context.Context, found journal, runDir string, key keyFlag) (*delta.Remains, keys.Set, error) {
+	config, id := delta.Config{Dir: found.Dir, AllowAnyFS: true}, delta.Identity{Volume: found.Volume, Epoch: found.Epoch}
+	j, err := delta.Inspect(config, id)
+	if !errors.Is(err, delta.ErrNoKey) {
+		return j, keys.Set{}, err
+	}
+	set, err := f.keysOnNode(ctx, found.Volume, runDir, key)
+	if err != nil {
+		return nil, keys.Set{}, err
+	}
+	secret := set.Secret()
+	config.Key = &secret
+	j, err = delta.Inspect(config, id)
+	return j, set, err
+}
+
+// continued returns the version that a journal continued, and its root.
+func (f *catalogFlags) continued(ctx context.Context, j *delta.Remains, set keys.Set) (*image.Version, *snapshots.Root, error) {
+	s, err := f.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := s.continued(ctx, j)
+	if err != nil {
+		return nil, nil, err
+	}
+	var objects chunks.Keys
+	if root != nil {
+		if objects, err = root.Keys(set.Secrets); err != nil {
+			return nil, nil, err
+		}
+	}
+	return image.NewVersion(s.store, root, 0, objects), root, nil
 }
 
 // salvageView is what `journal export` prints.

@@ -23,21 +23,7 @@ func (r *recovery) mend(ctx context.Context, v *recovered) error {
 		return err
 	}
 	if n == 0 {
-		switch {
-		case have.State == authority.Ready:
-			v.Outcome = Missing
-			return r.release(ctx, v)
-		case known:
-			v.Outcome = Known // not yet finished, or being erased
-		default:
-			_, err := r.store.List(ctx, r.container(v.Volume), "", "", 1)
-			if errors.Is(err, swift.ErrNotFound) {
-				return nil // nor is there a container
-			}
-			v.Outcome = Incomplete
-			return err
-		}
-		return nil
+		return r.undescribed(ctx, v, known)
 	}
 	v.Name, v.Cluster = d.Name, d.Cluster
 	if d.Cluster != r.config.Cluster && (r.options.From == "" || d.Cluster != r.options.From) {
@@ -91,18 +77,35 @@ func (r *recovery) mend(ctx context.Context, v *recovered) error {
 	if r.options.DryRun {
 		return nil
 	}
-	if err := r.skipEpochs(ctx, &have); err != nil {
+	if err := r.skipEpochs(ctx, &v.record); err != nil {
 		return err
 	}
-	v.record = have
 	if known {
-		_, err = r.volumes.Update(ctx, string(v.Volume), have, version)
+		_, err = r.volumes.Update(ctx, string(v.Volume), v.record, version)
 	} else {
-		_, err = r.volumes.Create(ctx, string(v.Volume), have)
+		_, err = r.volumes.Create(ctx, string(v.Volume), v.record)
 	}
 	if errors.Is(err, authority.ErrConflict) || errors.Is(err, authority.ErrExists) {
 		return ErrBusy
 	}
+	return err
+}
+
+// undescribed is mend of what has no descriptor in Swift.
+func (r *recovery) undescribed(ctx context.Context, v *recovered, known bool) error {
+	switch {
+	case v.record.State == authority.Ready:
+		v.Outcome = Missing
+		return r.release(ctx, v)
+	case known:
+		v.Outcome = Known // not yet finished, or being erased
+		return nil
+	}
+	_, err := r.store.List(ctx, r.container(v.Volume), "", "", 1)
+	if errors.Is(err, swift.ErrNotFound) {
+		return nil // nor is there a container
+	}
+	v.Outcome = Incomplete
 	return err
 }
 
