@@ -249,9 +249,8 @@ func (i importing) Begin(ctx context.Context, name string, size int64) (image.Ta
 }
 
 func (i importing) Complete(ctx context.Context, t image.Target, root snapshots.Ref) error {
-	_, err := i.catalog.CompleteImport(ctx, t.Volume, &authority.Root{
-		Container: t.Container, Epoch: root.Epoch, Generation: root.Gen, Hash: authority.Hash(root.Hash),
-	})
+	published := root.In(t.Container)
+	_, err := i.catalog.CompleteImport(ctx, t.Volume, &published)
 	return err
 }
 

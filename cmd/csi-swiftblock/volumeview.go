@@ -122,7 +122,7 @@ func (s *session) root(ctx context.Context, r *authority.Root) (*snapshots.Root,
 	if r == nil {
 		return nil, nil
 	}
-	return snapshots.LoadRoot(ctx, s.store, r.Container, snapshots.Ref{Epoch: r.Epoch, Gen: r.Generation, Hash: snapshots.Hash(r.Hash)})
+	return snapshots.LoadRoot(ctx, s.store, r.Container, snapshots.RefOf(*r))
 }
 
 // print shows an inspection to people, a line for each fact.

@@ -94,7 +94,7 @@ func (e *export) drain(ctx context.Context, r *record) error {
 		return err
 	}
 	e.show(nil)
-	r.Stage, r.Last = closed, recordOf(root)
+	r.Stage, r.Last = closed, new(root.Recorded())
 	return e.folder.save(r)
 }
 

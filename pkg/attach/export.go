@@ -185,7 +185,7 @@ func (e *export) open(ctx context.Context, r *record, opening *wire.Opening) err
 		if err != nil {
 			return err
 		}
-		object, err := store.Get(ctx, from.Container, refOf(from).Name(), swift.GetOptions{})
+		object, err := store.Get(ctx, from.Container, snapshots.RefOf(*from).Name(), swift.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -358,13 +358,13 @@ const reportWait = 5 * time.Second
 // it, and tells the controller. That one can be away, or not answer: the roots in
 // Swift chain by parent, so a later report covers this one.
 func (e *export) published(ctx context.Context, r *record, p volume.Published) error {
-	if err := e.folder.saveHead(&head{Root: *recordOf(p.Root), Object: p.Object}); err != nil {
+	if err := e.folder.saveHead(&head{Root: p.Root.Recorded(), Object: p.Object}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportWait)
 	defer cancel()
 	_, err := e.config.Controller.Published(ctx, &wire.PublishedRequest{
-		Volume: string(e.id), Node: e.config.Node, Journal: r.Journal, Root: wire.FromRoot(recordOf(p.Root)),
+		Volume: string(e.id), Node: e.config.Node, Journal: r.Journal, Root: wire.FromRoot(new(p.Root.Recorded())),
 	})
 	if err != nil {
 		e.config.Log.Warn("published root not reported", "volume", e.id, "generation", p.Root.Ref.Gen, "error", err)

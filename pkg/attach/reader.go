@@ -30,7 +30,7 @@ func (e *export) reads(root *wire.Root) (bool, error) {
 	if err != nil || have == nil || want == nil {
 		return have == nil && want == nil, err
 	}
-	return *recordOf(have) == *want, nil
+	return have.Recorded() == *want, nil
 }
 
 // discard ends a reader's attach: nothing of it is kept, and nobody waits for it.

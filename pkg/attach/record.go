@@ -143,12 +143,12 @@ type head struct {
 }
 
 func (h *head) decode() (*snapshots.Root, error) {
-	at := snapshots.Location{Container: h.Root.Container, Name: refOf(&h.Root).Name()}
+	at := snapshots.Location{Container: h.Root.Container, Name: snapshots.RefOf(h.Root).Name()}
 	root, err := snapshots.DecodeRoot(at, h.Object)
 	if err != nil {
 		return nil, err
 	}
-	if root.Ref != refOf(&h.Root) {
+	if root.Ref != snapshots.RefOf(h.Root) {
 		return nil, fmt.Errorf("%w: root %s/%s is not the one that was recorded", volume.ErrDamaged, at.Container, at.Name)
 	}
 	return root, nil

@@ -10,11 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/class"
 	"github.com/swiftblock/csi-swiftblock/pkg/delta"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
-	"github.com/swiftblock/csi-swiftblock/pkg/snapshots"
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 	"github.com/swiftblock/csi-swiftblock/pkg/volume"
 	"github.com/swiftblock/csi-swiftblock/pkg/wire"
@@ -85,7 +83,7 @@ func (x *Exports) Seal(ctx context.Context, q *wire.SealRequest) (*wire.SealResp
 	if err != nil {
 		return nil, fail(ident.Volume(q.Volume), "seal", err)
 	}
-	return &wire.SealResponse{Root: wire.FromRoot(recordOf(cut)), Size: cut.State.Size}, nil
+	return &wire.SealResponse{Root: wire.FromRoot(new(cut.Recorded())), Size: cut.State.Size}, nil
 }
 
 // Resize implements [wire.ExportsServer].
@@ -282,14 +280,4 @@ func fail(id ident.Volume, op string, err error) error {
 		return status.Error(s.Code(), text)
 	}
 	return status.Error(codes.Unavailable, text)
-}
-
-// recordOf returns the root as records name it.
-func recordOf(r *snapshots.Root) *authority.Root {
-	return &authority.Root{Container: r.Container, Epoch: r.Ref.Epoch, Generation: r.Ref.Gen, Hash: authority.Hash(r.Ref.Hash)}
-}
-
-// refOf returns the root as the engine names it.
-func refOf(r *authority.Root) snapshots.Ref {
-	return snapshots.Ref{Epoch: r.Epoch, Gen: r.Generation, Hash: snapshots.Hash(r.Hash)}
 }

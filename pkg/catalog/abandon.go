@@ -128,7 +128,7 @@ func (c *Catalog) endLost(ctx context.Context, v authority.Volume) (authority.Vo
 	head := v.Head
 	var sealed time.Time
 	if newest != nil {
-		r := root(newest.Container, newest.Ref)
+		r := newest.Recorded()
 		head, sealed = &r, newest.State.Sealed
 	}
 	ended, err := c.changeVolume(ctx, v.ID, func(v *authority.Volume) error {
@@ -162,9 +162,9 @@ func (c *Catalog) search(ctx context.Context, v authority.Volume, looks int) (*s
 	var newest *snapshots.Root
 	if v.Head != nil {
 		var err error
-		newest, err = snapshots.LoadRoot(ctx, c.store, v.Head.Container, ref(*v.Head))
+		newest, err = snapshots.LoadRoot(ctx, c.store, v.Head.Container, snapshots.RefOf(*v.Head))
 		if errors.Is(err, swift.ErrNotFound) {
-			return nil, fmt.Errorf("%w: root %s is recorded and absent", ErrRolledBack, ref(*v.Head).Name())
+			return nil, fmt.Errorf("%w: root %s is recorded and absent", ErrRolledBack, snapshots.RefOf(*v.Head).Name())
 		}
 		if err != nil {
 			return nil, err
@@ -231,9 +231,9 @@ func (c *Catalog) continues(ctx context.Context, found, before *snapshots.Root) 
 // It ends after the first error.
 func (c *Catalog) history(ctx context.Context, from authority.Root) iter.Seq2[*snapshots.Root, error] {
 	return func(yield func(*snapshots.Root, error) bool) {
-		for at, r := from.Container, ref(from); !r.IsZero(); {
+		for at, r := from.Container, snapshots.RefOf(from); !r.IsZero(); {
 			loaded, err := snapshots.LoadRoot(ctx, c.store, at, r)
-			if errors.Is(err, swift.ErrNotFound) && r != ref(from) {
+			if errors.Is(err, swift.ErrNotFound) && r != snapshots.RefOf(from) {
 				return
 			}
 			if !yield(loaded, err) || err != nil {

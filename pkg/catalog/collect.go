@@ -166,7 +166,7 @@ func (p *collection) recordNewest(ctx context.Context) error {
 	if err != nil || newest == nil {
 		return err
 	}
-	head := root(newest.Container, newest.Ref)
+	head := newest.Recorded()
 	if p.options.DryRun {
 		p.volume.Head = &head
 		return nil

@@ -164,7 +164,7 @@ func (k *kept) walk(ctx context.Context, r *snapshots.Root) error {
 
 // record keeps what a root of the authority reaches.
 func (k *kept) record(ctx context.Context, r authority.Root) error {
-	at := snapshots.Parent{Container: r.Container, Ref: ref(r)}
+	at := snapshots.Parent{Container: r.Container, Ref: snapshots.RefOf(r)}
 	if k.walked[at] {
 		return nil
 	}

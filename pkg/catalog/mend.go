@@ -157,7 +157,7 @@ func (r *recovery) catchUp(ctx context.Context, v authority.Volume, seen trail) 
 		if now.Opening != v.Opening {
 			return ErrBusy
 		}
-		head := root(seen.root.Container, seen.root.Ref)
+		head := seen.root.Recorded()
 		return advance(now, &head)
 	})
 	return err
@@ -203,7 +203,7 @@ func (r *recovery) adopt(v *authority.Volume, seen trail) {
 	last := v.Opening
 	clean := seen.epoch.IsZero()
 	if head := seen.root; head != nil {
-		start := root(head.Container, head.Ref)
+		start := head.Recorded()
 		v.Head, v.Size = &start, max(v.Size, head.State.Size)
 		clean = head.State.Clean && head.Ref.Epoch == seen.epoch
 	} else if v.Head == nil && v.Origin != nil {

@@ -13,17 +13,6 @@ import (
 	"github.com/swiftblock/csi-swiftblock/pkg/swift"
 )
 
-// ref and root translate between the authority's names of roots and those of
-// package snapshots, which leave out the container.
-
-func ref(r authority.Root) snapshots.Ref {
-	return snapshots.Ref{Epoch: r.Epoch, Gen: r.Generation, Hash: snapshots.Hash(r.Hash)}
-}
-
-func root(container string, r snapshots.Ref) authority.Root {
-	return authority.Root{Container: container, Epoch: r.Epoch, Generation: r.Gen, Hash: authority.Hash(r.Hash)}
-}
-
 // origin is a source as it is at one moment.
 func (c *Catalog) origin(ctx context.Context, o authority.Origin) (v authority.Volume, s authority.Snapshot, err error) {
 	if o.Snapshot != "" {
@@ -154,7 +143,7 @@ func (c *Catalog) owners(ctx context.Context, start *authority.Root) ([]ident.Vo
 	if start == nil {
 		return nil, nil
 	}
-	r, err := snapshots.LoadRoot(ctx, c.store, start.Container, ref(*start))
+	r, err := snapshots.LoadRoot(ctx, c.store, start.Container, snapshots.RefOf(*start))
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +172,7 @@ func (c *Catalog) pin(ctx context.Context, child authority.Volume) error {
 	for _, owner := range child.Origin.Pinned {
 		start := *child.Origin.Root
 		err := snapshots.PutPin(ctx, c.store, c.container(owner), snapshots.Pin{
-			Child: child.ID, Container: start.Container, Root: ref(start), Created: child.Created,
+			Child: child.ID, Container: start.Container, Root: snapshots.RefOf(start), Created: child.Created,
 		})
 		if err != nil {
 			return err

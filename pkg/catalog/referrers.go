@@ -111,7 +111,7 @@ func (r *recovery) findPins(ctx context.Context, v *recovered, refs referrers) e
 		}
 		if err == nil {
 			_, err = r.pins.Create(ctx, authority.PinKey(v.Volume, child), authority.Pin{
-				Owner: v.Volume, Child: child, Root: root(pin.Container, pin.Root), Created: pin.Created,
+				Owner: v.Volume, Child: child, Root: pin.Root.In(pin.Container), Created: pin.Created,
 			})
 		}
 		if err != nil && !errors.Is(err, authority.ErrExists) {
@@ -133,7 +133,7 @@ func (r *recovery) readSnapshot(ctx context.Context, container string, id ident.
 		Created: r.now(), State: authority.Creating,
 	}
 	if cut.Container != "" {
-		start := root(cut.Container, cut.Root)
+		start := cut.Root.In(cut.Container)
 		s.Root = &start
 	}
 	there, err := r.there(ctx, s.Root)
@@ -208,7 +208,7 @@ func (r *recovery) there(ctx context.Context, at *authority.Root) (bool, error) 
 	if at == nil {
 		return true, nil
 	}
-	_, err := snapshots.LoadRoot(ctx, r.store, at.Container, ref(*at))
+	_, err := snapshots.LoadRoot(ctx, r.store, at.Container, snapshots.RefOf(*at))
 	if errors.Is(err, swift.ErrNotFound) {
 		return false, nil
 	}

@@ -138,7 +138,7 @@ func (c *Catalog) eraseSnapshot(ctx context.Context, s authority.Snapshot) error
 func record(s authority.Snapshot) snapshots.Record {
 	r := snapshots.Record{ID: s.ID, Source: s.Source, Size: s.Size, Created: s.Created}
 	if s.Root != nil {
-		r.Container, r.Root = s.Root.Container, ref(*s.Root)
+		r.Container, r.Root = s.Root.Container, snapshots.RefOf(*s.Root)
 	}
 	return r
 }
@@ -200,7 +200,7 @@ func (c *Catalog) recorded(ctx context.Context, source ident.Volume, r snapshots
 	if r.Root.IsZero() {
 		return nil, r.Size, nil
 	}
-	cut := root(r.Container, r.Root)
+	cut := r.Root.In(r.Container)
 	return &cut, r.Size, c.belongs(ctx, source, cut)
 }
 
@@ -225,14 +225,14 @@ func (c *Catalog) cut(ctx context.Context, v authority.Volume, s ident.Snapshot,
 	if earlier, err := c.earlierCut(ctx, v, s, since); err != nil {
 		return nil, 0, err
 	} else if earlier != nil {
-		start := root(earlier.Container, earlier.Ref)
+		start := earlier.Recorded()
 		return &start, earlier.State.Size, nil
 	}
 	if !v.Opening.Open {
 		if v.Head == nil {
 			return nil, v.Size, nil
 		}
-		r, err := snapshots.LoadRoot(ctx, c.store, v.Head.Container, ref(*v.Head))
+		r, err := snapshots.LoadRoot(ctx, c.store, v.Head.Container, snapshots.RefOf(*v.Head))
 		if err != nil {
 			return nil, 0, err
 		}
@@ -299,7 +299,7 @@ func (c *Catalog) belongs(ctx context.Context, id ident.Volume, r authority.Root
 			if err != nil {
 				return err
 			}
-			if ancestor.Container == r.Container && ancestor.Ref == ref(r) {
+			if ancestor.Container == r.Container && ancestor.Ref == snapshots.RefOf(r) {
 				return nil
 			}
 			if ancestor.Container != r.Container || ancestor.Ref.Epoch.Number < r.Epoch.Number {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 )
@@ -41,6 +42,16 @@ func (r Ref) IsZero() bool { return r == Ref{} }
 
 // Name returns the name of the root's object.
 func (r Ref) Name() string { return chunks.RootName(r.Epoch, r.Gen) }
+
+// RefOf names the root that the authority records.
+func RefOf(r authority.Root) Ref {
+	return Ref{Epoch: r.Epoch, Gen: r.Generation, Hash: Hash(r.Hash)}
+}
+
+// In is the root as the authority records it, in the container where it lives.
+func (r Ref) In(container string) authority.Root {
+	return authority.Root{Container: container, Epoch: r.Epoch, Generation: r.Gen, Hash: authority.Hash(r.Hash)}
+}
 
 // Origin says who wrote an object: all objects that one opening of an epoch's
 // journal has put into one container.

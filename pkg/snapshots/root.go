@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/swiftblock/csi-swiftblock/pkg/authority"
 	"github.com/swiftblock/csi-swiftblock/pkg/chunks"
 	"github.com/swiftblock/csi-swiftblock/pkg/ident"
 	"github.com/swiftblock/csi-swiftblock/pkg/internal/strict"
@@ -67,6 +68,9 @@ type Root struct {
 	pages  []pageRef // sorted by number
 	recent *entries  // go before those of the pages; may be zero entries
 }
+
+// Recorded is r as the authority records it.
+func (r *Root) Recorded() authority.Root { return r.Ref.In(r.Container) }
 
 // Keys returns the keys that the objects of r's table are encrypted with, from
 // the secrets of the keys by id. One that is missing is chunks.ErrNoKey.
