@@ -1,8 +1,8 @@
 #!/bin/bash
 # chart.sh: what is generated from the chart: its README (by helm-docs), deploy/kubernetes for
 # those who use no helm, and the renders of test/chart, in which a change of the chart shows.
-# Then that the chart refuses the values of test/chart/refused, each with the message in its
-# first line.
+# Then that the chart takes the documented commands, and refuses the values of test/chart/refused,
+# each with the message in its first line.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
@@ -32,6 +32,11 @@ done
 said=$(helm-docs --chart-search-root $chart --sort-values-order file --log-level warn 2>&1)
 [ -z "$said" ] || die "helm-docs: $said"
 ! grep '|  |$' $chart/README.md >&2 || die "the values above have no description: write it as # -- in values.yaml"
+
+for page in README.md docs/install.md; do
+	command=$(sed -n '/^helm install /,/[^\\]$/p' $page)
+	said=$([ -n "$command" ] && eval "${command/helm install/"$helm" template --kube-version 1.34}" 2>&1) || die "$page: helm refuses its command: $said"
+done
 
 for values in test/chart/refused/*.yaml; do
 	wanted=$(sed -n '1s/^# //p' "$values")
