@@ -95,7 +95,7 @@ serves.`,
 	c.Flags().StringVar(&portal, "portal", defaultPortal, "loopback address and port of the iSCSI targets")
 	c.Flags().Int64Var(&cacheMiB, "cache", 256, "MiB of memory for what was read from Swift")
 	c.Flags().Int64Var(&buffersMiB, "buffers", 64, "MiB of memory for commands on their way, of all volumes together; each has up to 16 MiB besides")
-	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory")
+	c.Flags().IntVar(&background, "background", 8, "uploads and reads ahead under way at one time, for all volumes; each may take 24 MiB of memory, 40 while Swift does not take what is uploaded")
 	c.MarkFlagRequired("node")
 	ways.add(c)
 	watched.add(c)
