@@ -134,6 +134,7 @@ class, the one that the newest volume has is its present one.`,
 
 // rewrapView is what a rewrapping did.
 type rewrapView struct {
+	Former    string         `json:"former"`
 	Key       string         `json:"key"` // the present one
 	Rewrapped []ident.Volume `json:"rewrapped"`
 }
@@ -156,7 +157,7 @@ repetition, and an import that nobody goes on with is given up by "image abort".
 descriptors in Swift, and copies of the records, go on to hold the keys of volumes wrapped
 by the former key: where it is known to others, copy the data to new volumes.`,
 		Example: `  csi-swiftblock keys rewrap 5f0c 91e2
-  csi-swiftblock keys rewrap 5f0c --encryption-key present.key && csi-swiftblock keys forget 5f0c`,
+  csi-swiftblock keys rewrap 5f0c --encryption-key present.key`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: flags.complete(2, classKeyNames),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -176,8 +177,8 @@ by the former key: where it is known to others, copy the data to new volumes.`,
 				return err
 			}
 			done, err := s.rewrap(c.Context(), all[former], to, c.ErrOrStderr())
-			return errors.Join(out.print(c, rewrapView{Key: to.Name(), Rewrapped: done}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d volumes rewrapped by %s\n", len(done), to.Name())
+			return errors.Join(out.print(c, rewrapView{Former: former, Key: to.Name(), Rewrapped: done}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d volumes rewrapped, from %s to %s\n", len(done), former, to.Name())
 			}), err)
 		},
 	}
@@ -240,8 +241,9 @@ func keysForgetCommand() *cobra.Command {
 		Use:   "forget KEY",
 		Short: "Remove a key that no volume needs from what the controller keeps",
 		Long: `Remove a key of a class that no volume needs any more from what the controller keeps; one
-that is needed is refused. Take it out of the class's Secret first: the controller keeps
-what a request brings along.`,
+that is needed is refused. KEY is its whole name, which "keys rewrap" has printed: "keys ls"
+lists only those that are needed. Take it out of the class's Secret first: the controller
+keeps what a request brings along.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions, // what it may be is not known: nothing needs it
 		RunE: func(c *cobra.Command, args []string) error {

@@ -143,9 +143,10 @@ func TestKeysOfClasses(t *testing.T) {
 	var done rewrapView
 	a.json(&done, "keys", "rewrap", name[:6], "--encryption-key", present)
 	after := list()
-	if len(done.Rewrapped) != 2 || len(after) != 1 || after[0].Key != done.Key || done.Key == name || after[0].Volumes != 2 || !after[0].Kept {
+	if len(done.Rewrapped) != 2 || len(after) != 1 || after[0].Key != done.Key || done.Former != name || done.Key == name || after[0].Volumes != 2 || !after[0].Kept {
 		t.Fatalf("rewrapped: %+v, the keys: %+v", done, after)
 	}
+	a.refused("give the whole name", "keys", "forget", name[:6])
 	a.run("keys", "forget", name)
 	a.refused("not known here", "keys", "forget", name)
 	a.json(&done, "keys", "rewrap", name, done.Key)
