@@ -17,6 +17,18 @@ need_root() {
 	[ "$(id -u)" = 0 ] || die "$1 needs root: run it with sudo, or as root"
 }
 
+# patiently COMMAND...: what comes through a network may be missed by chance: the command is tried
+# five times, in some minutes.
+patiently() {
+	local pause
+	for pause in 5 20 60 120; do
+		"$@" && return
+		say "again in $pause s: $(cut -c1-100 <<<"$*")"
+		sleep $pause
+	done
+	"$@"
+}
+
 # seconds_since T0 prints the seconds since T0, a value of $EPOCHREALTIME.
 seconds_since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }'; }
 
@@ -46,11 +58,31 @@ need_packages() {
 			chmod +x $policy
 		fi
 		log=$(cache_dir)/apt.log
-		# Package lists are fetched only when what is there does not do.
-		apt_install "${missing[@]}" >"$log" 2>&1 ||
-			{ apt-get update -qq && apt_install "${missing[@]}"; } >>"$log" 2>&1 ||
-			die "apt-get could not install ${missing[*]} ($(grep -m1 '^E:' "$log")): mend the package sources, then run it again"
+		patiently get_packages "${missing[@]}" >"$log" 2>&1 ||
+			die "apt-get could not install ${missing[*]} ($(grep '^E:' "$log" | tail -n 1)): mend the package sources, then run it again (log: $log)"
 	) || exit 1
+}
+
+# get_packages NAME...: package lists are fetched only when what is there does not do; whether
+# all of them could be, the installation shows. apt waits for dpkg's lock, not for its own ones.
+get_packages() {
+	apt_get install -y --no-install-recommends "$@" || { apt_get update || true; apt_get install -y --no-install-recommends "$@"; }
+}
+
+apt_get() {
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+# bootstrap LOG TARGET OPTION...: mmdebstrap makes TARGET, a directory or a tar file.
+bootstrap() {
+	need_packages mmdebstrap
+	patiently bootstrap_once "$@" ||
+		die "mmdebstrap failed ($(grep -m1 '^E:' "$1")): it needs Debian's package archive; mend the network, then run it again (log: $1)"
+}
+
+bootstrap_once() {
+	rm -rf --one-file-system "$2" # what a try before this one has left
+	mmdebstrap "${@:3}" bookworm "$2" >"$1" 2>&1
 }
 
 # debian_root NAME PACKAGES [OPTION...] prints the path of a tar file: a root of Debian's packages
@@ -62,29 +94,31 @@ debian_root() {
 		say "Debian's packages for $1"
 		mkdir -p "${file%/*}"
 		new=$(mktemp -p "${file%/*}" XXXXXX.tar)
-		mmdebstrap --variant=essential ${2:+"--include=$2"} --dpkgopt='path-exclude=/usr/share/doc/*' \
-			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-			"${@:3}" bookworm "$new" >"$new.log" 2>&1 || die "mmdebstrap failed: $(grep -m1 '^E:' "$new.log") ($new.log)"
+		bootstrap "$new.log" "$new" --variant=essential ${2:+"--include=$2"} --dpkgopt='path-exclude=/usr/share/doc/*' \
+			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' "${@:3}"
 		mv "$new" "$file"
 		rm "$new.log"
 	fi
 	echo "$file"
 }
 
-apt_install() {
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		-o DPkg::Lock::Timeout=300 "$@" </dev/null
+# use_tools puts the tools pinned in hack/tools on PATH, built in the tree's .cache, and fetches what
+# the tree is made of; tools_of MODULE puts those of another module there.
+use_tools() {
+	tools_of hack/tools
+	modules . -test ./...
 }
-
-# use_tools puts the tools pinned in hack/tools on PATH, built in the tree's .cache; tools_of
-# MODULE those of another module.
-use_tools() { tools_of hack/tools; }
 
 tools_of() {
 	local bin
 	bin=$PWD/.cache/tools
-	GOBIN=$bin go -C "$1" install tool || die "cannot build the tools of $1: they come through the Go module proxy"
+	patiently env "GOBIN=$bin" go -C "$1" install tool || die "cannot build the tools of $1: they come through the Go module proxy"
 	PATH=$bin:$PATH
+}
+
+# modules DIRECTORY [-test] PACKAGE...: fetches all that the packages of a module, or their tests, too, are made of.
+modules() {
+	patiently go -C "$1" list -deps "${@:2}" >/dev/null || die "cannot load ${*:2} in $1: see above; modules come through the Go module proxy"
 }
 
 need_swift() { need_packages python3-swift memcached curl; }

@@ -21,8 +21,7 @@ disk=$images/$1-$key.raw
 # make fills an ext4 that has a quarter of its blocks free.
 make() {
 	local new=$1 log=$images/build.log kib
-	mmdebstrap --quiet --variant=extract --include="$packages" bookworm "$new/root" >"$log" 2>&1 ||
-		die "mmdebstrap failed ($(grep -m1 '^E:' "$log")): the image needs Debian's package archive; mend the network, then run it again (log: $log)"
+	bootstrap "$log" "$new/root" --quiet --variant=extract --include="$packages"
 	kib=$(du -sk "$new/root" | cut -f1)
 	truncate -s $(((kib * 5 / 4 + 65536) / 4 * 4))K "$new/disk.raw"
 	mke2fs -q -F -t ext4 -L root -d "$new/root" "$new/disk.raw" >>"$log" 2>&1 || die "mke2fs failed: see $log"
@@ -30,7 +29,7 @@ make() {
 
 if [ ! -e "$disk" ]; then
 	need_root "unpacking packages with their owners"
-	need_packages mmdebstrap e2fsprogs
+	need_packages e2fsprogs
 	mkdir -p "$images"
 	exec 9>"$images/lock"
 	flock 9

@@ -21,7 +21,7 @@ build() {
 	flock 8
 	[ ! -d "$guest" ] || return 0 # another run has made it meanwhile
 	local began=$EPOCHREALTIME
-	need_packages mmdebstrap gcc libc6-dev
+	need_packages gcc libc6-dev
 	say "building the guest (about a minute)"
 	rm -rf --one-file-system "$guests"/new.*
 	new=$(mktemp -d "$guests/new.XXXXXX")
@@ -37,10 +37,8 @@ build() {
 
 build_rootfs() {
 	local root=$1 log=$guests/build.log release
-	mmdebstrap --variant=minbase --include="$packages" --dpkgopt='path-exclude=/usr/share/doc/*' \
-		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-		bookworm "$root" >"$log" 2>&1 ||
-		die "mmdebstrap failed ($(grep -m1 '^E:' "$log")): the guest needs Debian's package archive; mend the network, then run it again (log: $log)"
+	bootstrap "$log" "$root" --variant=minbase --include="$packages" --dpkgopt='path-exclude=/usr/share/doc/*' \
+		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*'
 	release=$(basename "$root"/usr/lib/uml/modules/*)
 	mkdir -p "$root/lib/modules" "$root/share" "$root/old"
 	ln -sfn "/usr/lib/uml/modules/$release" "$root/lib/modules/$release"

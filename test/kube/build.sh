@@ -16,27 +16,28 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 
 if [ "$*" = suite ]; then
 	set --
-	name=suite modules=(test/kube/suite)
+	name=suite from=(test/kube/suite)
 	renice -n 10 $$ >/dev/null
 else
-	name=bin modules=(test/kube/tools/*)
+	name=bin from=(test/kube/tools/*)
 fi
-bins=$(cache_dir)/kube/$name-$(cat "${modules[@]/%//go.mod}" | sha256sum | cut -c1-16)
+bins=$(cache_dir)/kube/$name-$(cat "${from[@]/%//go.mod}" | sha256sum | cut -c1-16)
 
 # programs lists name, module and import path of everything there is to build.
 programs() {
-	local module path name
-	for module in "${modules[@]}"; do
-		for path in $(go -C "$module" list tool); do
+	local module path name tools
+	for module in "${from[@]}"; do
+		tools=$(patiently go -C "$module" list tool) || return
+		for path in $tools; do
 			name=$(sed -E 's#/server/v[0-9]+$##; s#.*/##' <<<"$path") # etcd is .../etcd/server/v3
 			echo "$name $module $path"
 		done
 	done
-	[ "${modules[*]}" != test/kube/suite ] || echo "e2e.test test/kube/suite ."
+	[ "${from[*]}" != test/kube/suite ] || echo "e2e.test test/kube/suite ."
 }
 
 build() { # NAME MODULE PATH
-	local flags='-s -w' how=(build) version package began=$EPOCHREALTIME
+	local flags='-s -w' how=(build) tests=() version package began=$EPOCHREALTIME
 	exec 9>"$bins/$1.lock" # another run may be building the same
 	flock 9
 	[ ! -x "$bins/$1" ] || return 0
@@ -46,14 +47,17 @@ build() { # NAME MODULE PATH
 			flags+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$version")"
 		done
 	fi
-	[ "$3" != . ] || how=(test -c -vet=off) # else vet looks at all of Kubernetes
+	[ "$3" != . ] || how=(test -c -vet=off) tests=(-test) # else vet looks at all of Kubernetes
+	modules "$2" "${tests[@]}" "$3"
 	go -C "$2" "${how[@]}" -trimpath -ldflags "$flags" -o "$bins/$1.new" "$3" 9>&- || die "cannot build $1: see above"
 	mv "$bins/$1.new" "$bins/$1"
 	say "built $1 in $(seconds_since "$began") s"
 }
 
 mkdir -p "$bins"
+list=$(programs) || die "cannot tell what there is to build: see above"
 while read -r name module path; do
 	case " ${*:-$name} " in *" $name "*) build "$name" "$module" "$path" ;; esac
-done < <(programs)
+done <<<"$list"
+for name; do [ -x "$bins/$name" ] || die "there is no program $name"; done
 echo "$bins"
