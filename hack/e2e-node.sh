@@ -45,7 +45,7 @@ clean_up() {
 	guest_abandon
 	[ -z "$second" ] || kill -- "-$second" 2>/dev/null || true
 	[ -z "$swift_directory" ] || swift_wipe "$swift_directory"
-	[ ! -e "/run/netns/$netns" ] || test/guest/guest.sh net down "$netns"
+	[ ! -e "/run/netns/$netns" ] || test/guest/guest.sh net down "$netns" || true
 }
 
 main "$@"

@@ -137,7 +137,8 @@ swift_up() {
 	read -ra swift <<<"$said"
 }
 
-swift_wipe() { ROOT=$1 hack/swift.sh wipe; }
+# It is what a run ends with, whose verdict does not depend on it.
+swift_wipe() { ROOT=$1 hack/swift.sh wipe || say "what is left of Swift is in $1"; }
 
 # guest_begin starts to build the guest while the caller does something else; guest_await
 # waits until it is there; guest_abandon ends a build that is still going on. A background
@@ -154,7 +155,7 @@ guest_await() {
 }
 
 guest_abandon() {
-	[ -z "${building:-}" ] || kill -- "-$building" 2>/dev/null || true
+	[ -z "${building:-}" ] || ! jobs -rp | grep -x "$building" >/dev/null || kill -- "-$building" 2>/dev/null || true
 }
 
 # no_io_errors KERNEL_LOG: the kernel that logged this saw no I/O error.

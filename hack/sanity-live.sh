@@ -56,9 +56,9 @@ fail_again_and_again() {
 
 clean_up() {
 	guest_abandon
-	[ -z "$failing" ] || { touch "$swift_directory/over"; wait "$failing" || true; rm "$swift_directory/over"; }
+	[ -z "$failing" ] || { touch "$swift_directory/over"; wait "$failing" || true; rm -f "$swift_directory/over"; }
 	[ -z "$swift_directory" ] || swift_wipe "$swift_directory"
-	[ ! -e "/run/netns/$netns" ] || test/guest/guest.sh net down "$netns"
+	[ ! -e "/run/netns/$netns" ] || test/guest/guest.sh net down "$netns" || true
 }
 
 main "$@"

@@ -181,10 +181,9 @@ launch() { # NAME COMMAND…
 launch_server() { launch "$1" bash hack/swift.sh serve "$ETC/$1.conf" "$2-server"; }
 
 await() { # NAME KIND NODE PORT [ADDRESS]
-	local tries=600
+	local tries=3000 # five minutes: nine of them may start at once
 	until [ "$(curl -s -o /dev/null -m 2 --noproxy '*' -w '%{http_code}' "http://${5:-127.0.0.1}:$4/healthcheck")" = 200 ]; do
-		# One that was launched just now may still have our command line.
-		pid_of "$1" >/dev/null || { sleep 1 && pid_of "$1" >/dev/null; } || die "$1 ended: $(tail -1 "$LOG/$1.log") (see $LOG/$1.log)"
+		lives "$1" || die "$1 ended: $(tail -n 3 "$LOG/$1.log") (see $LOG/$1.log)"
 		((tries-- > 0)) || die "$1 does not answer (see $LOG/$1.log)"
 		sleep 0.1
 	done
@@ -203,10 +202,19 @@ start() {
 	echo "ST_AUTH=http://$BIND:$PORT/auth/v1.0 ST_USER=swiftblock:demo ST_KEY=$(cat "$ROOT/key")"
 }
 
+# lives NAME. One that was launched just now may still have our command line.
+lives() {
+	local tries=100
+	until pid_of "$1" >/dev/null; do
+		kill -0 "$(cat "$RUN/$1.pid")" 2>/dev/null && ((tries-- > 0)) || return 1
+		sleep 0.1
+	done
+}
+
 # await_account waits until a token is handed out and a container can be made: the proxy shuns servers that it met
 # before they listened.
 await_account() {
-	local tries=100 headers token url
+	local tries=300 headers token url
 	while :; do
 		headers=$(curl -s -m 5 --noproxy '*' -D - -o /dev/null -H 'X-Auth-User: swiftblock:demo' -H @- "http://$BIND:$PORT/auth/v1.0" \
 			<<<"X-Auth-Key: $(cat "$ROOT/key")" | tr -d '\r') || true
@@ -228,6 +236,8 @@ stop() { # NAME
 		kill -TERM -- "-$pid" 2>/dev/null || true
 		while pid_of "$1" >/dev/null && ((tries-- > 0)); do sleep 0.1; done
 		kill -KILL -- "-$pid" 2>/dev/null || true
+		tries=100 # it is not gone at once, and may write as long
+		while pid_of "$1" >/dev/null && ((tries-- > 0)); do sleep 0.1; done
 	fi
 	rm -f "$RUN/$1.pid"
 }

@@ -156,7 +156,7 @@ finish() {
 		kill -KILL -- "-$uml" 2>/dev/null || kill -KILL "$uml" 2>/dev/null || true
 		wait "$uml" 2>/dev/null || true
 	fi
-	rm -rf "$run"
+	rm -rf "$run" || true # the next run takes what is left
 }
 
 # look prints the waiting tasks' stacks, and says a line for each guest. One that has died
