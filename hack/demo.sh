@@ -53,7 +53,7 @@ has_initiator() { [ -e /sys/class/iscsi_transport/tcp ] || modprobe -q iscsi_tcp
 demo_on_guest() {
 	local network=()
 	[ -z "$netns" ] || network=(-n "$netns")
-	test/guest/guest.sh run -t 300 -l "$logs/kernel.log" "${network[@]}" -- \
+	test/guest/guest.sh run -t 900 -l "$logs/kernel.log" "${network[@]}" -- \
 		env "${swift[@]}" bin/csi-swiftblock demo --state /var/lib/csi-swiftblock
 }
 

@@ -30,7 +30,7 @@ main() {
 		three_nodes
 		network=(-n "$netns")
 	fi
-	test/guest/guest.sh run -t 900 -l "$logs/sanity-live.kernel" "${network[@]}" -- \
+	test/guest/guest.sh run -t 1800 -l "$logs/sanity-live.kernel" "${network[@]}" -- \
 		env "${swift[@]}" test/guest/sanity.sh .cache/sanity.test "$logs/sanity-live"
 	no_io_errors "$logs/sanity-live.kernel"
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test.sh [STAGE...]: the proofs, all of them or those named. Every stage prints its
-# output, and at the end stands one line for each. A stage that fails does not stop the
-# next; the exit status is 1 then.
+# output, and at the end stands one line for each, and what those that failed had to say. A stage
+# that fails does not stop the next; the exit status is 1 then.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=hack/lib.sh
@@ -22,7 +22,7 @@ declare -A packages=(
 
 logs=.cache/test
 summary=()
-failed=0
+failed=()
 
 main() {
 	[ $# = 0 ] || stages=("$@")
@@ -42,13 +42,23 @@ main() {
 	for stage in "${stages[@]}"; do prove "$stage"; done
 	printf '\n=== summary\n'
 	printf '%s\n' "${summary[@]}"
-	exit $failed
+	for stage in "${failed[@]}"; do why "$stage" $((14 / ${#failed[@]})); done
+	[ ${#failed[@]} = 0 ]
+}
+
+# why STAGE LINES prints the last lines of a stage that tell of a failure, or the last ones of all
+# where none does. Who looks at a run sees the end of what it printed, and may see nothing else.
+why() {
+	local telling='^=== FAIL|^ *(---|\[) ?(FAIL|TIMEDOUT|PANICKED)|[a-z0-9_]+\.go:[0-9]+: |^(panic|fatal error): |DATA RACE|^[a-zA-Z0-9_.-]+: |survived|stale'
+	printf '\n=== why %s failed (%s)\n' "$1" "$logs/$1.log"
+	{ grep -E -A1 --no-group-separator "$telling" "$logs/$1.log" | grep -vE '^(counted|mutants): [0-9]' || tail -n "$2" "$logs/$1.log"; } | tail -n "$2" | cut -c1-240
 }
 
 # Lines that the proofs sum up with.
 sums='s/.*(DONE|csi-sanity:) //p
 s/^((ours|tgt): .* of [0-9]+)$/\1/p
 s/^--- ((PASS|FAIL): .*)/\1/p
+s/^=== (FAIL: .*)/\1/p
 s/^kernel.sh: (all is right)/\1/p
 s/^(counted|mutants): ([0-9].*)/\2/p
 /^demo passed/p'
@@ -57,7 +67,7 @@ s/^(counted|mutants): ([0-9].*)/\2/p
 prove() {
 	local stage=$1 began=$EPOCHREALTIME verdict=ok result
 	printf '\n=== %s\n' "$stage"
-	run "$stage" 2>&1 | tee "$logs/$stage.log" || { verdict=FAILED && failed=1; }
+	run "$stage" 2>&1 | tee "$logs/$stage.log" || { verdict=FAILED && failed+=("$stage"); }
 	result=$(sed -nE "$sums" "$logs/$stage.log" | paste -sd ';')
 	summary+=("$(printf '%-12s %-7s %6s s  %s' "$stage" "$verdict" "$(seconds_since "$began")" "$result")")
 }
@@ -123,7 +133,7 @@ on_swift() (
 in_guest() {
 	local kernel_log=$logs/$1.kernel
 	shift
-	test/guest/guest.sh run -t $((900 + ${AWAY:-0})) -l "$kernel_log" -- "$@" && no_io_errors "$kernel_log"
+	test/guest/guest.sh run -t $((1800 + ${AWAY:-0})) -l "$kernel_log" -- "$@" && no_io_errors "$kernel_log"
 }
 
 main "$@"
