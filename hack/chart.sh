@@ -38,6 +38,14 @@ for page in README.md docs/install.md; do
 	said=$([ -n "$command" ] && eval "${command/helm install/"$helm" template --kube-version 1.34}" 2>&1) || die "$page: helm refuses its command: $said"
 done
 
+# The alert for processes finds the Service of metrics by its name, whatever a release is called.
+jobs=$(sed -nE 's/.*up\{job=~"(.*)"\}.*/\1/p' $chart/files/alerts.yaml)
+for release in s storage-csi-swiftblock {long,csi-swiftblock}-name-of-a-release-with-as-many-letters; do
+	found=$("$helm" template "$release" $chart --kube-version 1.34 -f test/chart/renders/all.values.yaml |
+		awk '/^kind: /{ kind = $2 } /^  name: /&& kind == "Service" { print $2; kind = "" }' | grep -xcE "$jobs" || true)
+	[ "$found" = 1 ] || die "of release $release the alerts find $found Services of metrics by $jobs, and there is one"
+done
+
 for values in test/chart/refused/*.yaml; do
 	wanted=$(sed -n '1s/^# //p' "$values")
 	said=$(render test/chart/renders/least.values.yaml -f "$values" 2>&1) && die "$values is not refused"

@@ -1,6 +1,7 @@
+{{- /* Of 40 characters at most. It has the chart's name in it, by which the alerts find the metrics. */}}
 {{- define "swiftblock.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- if and (contains .Chart.Name .Release.Name) (le (len .Release.Name) 40) }}{{ .Release.Name }}
+{{- else }}{{ printf "%s-%s" (.Release.Name | trunc 25 | trimSuffix "-") .Chart.Name }}{{ end }}
 {{- end }}
 
 {{- define "swiftblock.labels" -}}
