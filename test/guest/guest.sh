@@ -102,6 +102,8 @@ run() {
 	# writes to a pipe.
 	exec 6> >(exec cat)
 	local cat=$!
+	# The kernel's log tells of I/O errors. By default this kernel's has 16 KiB, and what comes takes
+	# the place of what was there.
 	# A pid namespace of its own: whatever kills its first process ends all of the guest's
 	# processes; that one dies with this script.
 	local enter=() network=()
@@ -109,7 +111,7 @@ run() {
 	TMPDIR=/dev/shm LD_PRELOAD=$guest/fpstate.so setsid "${enter[@]}" \
 		setpriv --pdeathsig KILL unshare --pid --fork --kill-child timeout --kill-after 5 "$limit" \
 		"$guest/rootfs/usr/bin/linux.uml" "mem=$memory" "ubd0=$run/disk" "uml_dir=$run/" umid=uml quiet \
-		root=/dev/root rootfstype=hostfs "rootflags=$guest/rootfs" ro init=/init \
+		log_buf_len=1M root=/dev/root rootfstype=hostfs "rootflags=$guest/rootfs" ro init=/init \
 		"GUEST_RUN=$run" "GUEST_SHARE=$share" "${network[@]}" \
 		con=null con0=null,fd:2 con1=null,fd:1 </dev/null >&6 2>"$run/console" 7>&- &
 	uml=$!
@@ -125,7 +127,8 @@ run() {
 		exit "$(<"$run/status")"
 	fi
 	tail -n 20 "$run/console" >&2
-	if [ "$ended" = 124 ]; then
+	df -h --output=size,used,avail /dev/shm | sed 's/^/its memory is in \/dev\/shm: /' >&2
+	if [ $SECONDS -ge "$limit" ]; then
 		say "the command did not end within $limit s: raise -t, or see what it waits for"
 	elif [ -s "$run/boot" ]; then
 		say "the guest died while the command ran (status $ended): its last words are above; more memory (-m) may help"
