@@ -7,7 +7,7 @@
 #
 # AWAY is for how many seconds the target stays away under I/O (45: longer than every
 # time-out but those that must not be). It ends with status 0 when all of it is right,
-# and no I/O error in the kernel's log.
+# and no I/O error in the kernel's log. Limits of time bound what hangs, not how slow a machine is.
 set -euo pipefail
 target=$1
 away=${2:-45}
@@ -25,7 +25,11 @@ serve() {
 	rm -f "$dir/url"
 	"$target" -addr $portal -iqn $iqn -size $((384 << 20)) -file "$dir/data" "$@" >"$dir/url" 2>"$dir/log" &
 	pid=$!
-	for _ in {1..50}; do [ ! -s "$dir/url" ] || return 0; sleep 0.1; done
+	for _ in {1..600}; do
+		[ ! -s "$dir/url" ] || return 0
+		kill -0 $pid 2>/dev/null || break
+		sleep 0.1
+	done
 	die "the target does not start: $(cat "$dir/log")"
 }
 
@@ -47,7 +51,7 @@ chap() {
 # login logs in and sets disk to the device.
 login() {
 	admin --login || die "login: $(cat "$dir/iscsiadm")"
-	for _ in {1..50}; do
+	for _ in {1..600}; do
 		disk=$(lsscsi -t | awk -v iqn=$iqn 'index($0, iqn) { print $NF }')
 		case $disk in /dev/*) [ ! -b "$disk" ] || return 0 ;; esac
 		sleep 0.1
@@ -81,7 +85,7 @@ tools() {
 	dd if=/dev/urandom of="$disk" bs=64K count=1 oflag=direct status=none
 	sg_unmap -f -l 0 -n 64 "$disk" >"$out" 2>&1 || die "sg_unmap: $(cat "$out")"
 	cmp -n 32768 "$disk" /dev/zero || die "unmapped blocks hold data"
-	sg_get_lba_status -l 0 "$disk" | grep -qi "deallocated" || die "GET LBA STATUS: $(sg_get_lba_status -l 0 "$disk")"
+	sg_get_lba_status -l 0 "$disk" | grep -i "deallocated" >/dev/null || die "GET LBA STATUS: $(sg_get_lba_status -l 0 "$disk")"
 	head -c 512 "$disk" >"$dir/block"
 	head -c 512 /dev/urandom >"$dir/other"
 	cat "$dir/block" "$dir/other" >"$dir/both"
@@ -93,13 +97,41 @@ tools() {
 }
 
 # reserved checks that a reservation is there.
-reserved() { sg_persist -r "$disk" 2>&1 | grep -q "Exclusive Access"; }
+reserved() { sg_persist -r "$disk" 2>&1 | grep "Exclusive Access" >/dev/null; }
 
 # hashes writes a file system on the disk full of data whose place and sum fio knows.
 hashes() {
 	fio --name=verify --filename="$1" --size="$2" --rw=randwrite --bsrange=512-128k --ioengine=libaio --iodepth=16 \
 		--direct=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 --eta=never --output="$dir/fio" ||
 		die "fio: $(tail -n 20 "$dir/fio")"
+}
+
+# killed_under_io makes 60 MiB of data, has a process of its own, $writer, write and sync them, and kills
+# the target once it has got the first of them, while the rest is on its way.
+killed_under_io() {
+	local before
+	head -c 60M /dev/urandom >"$dir/file"
+	for _ in {1..5}; do
+		before=$(sectors)
+		(cp "$dir/file" "$dir/mnt/file" && sync -f "$dir/mnt/file") &
+		writer=$!
+		while [ "$(sectors)" -lt $((before + 8192)) ] && kill -0 $writer 2>/dev/null; do sleep 0.01; done
+		stop -KILL
+		sleep 0.2
+		! kill -0 $writer 2>/dev/null || return 0
+		serve -chap-user host -chap-secret "the right secret" # too fast for us: again
+		wait $writer || die "an fsync failed"
+		rm "$dir/mnt/file"
+		sync -f "$dir/mnt"
+	done
+	die "the target was never killed under I/O: this has proven nothing"
+}
+
+# sectors prints how many the disk has written.
+sectors() {
+	local written
+	read -r _ _ _ _ _ _ written _ <"/sys/block/${disk#/dev/}/stat"
+	echo "$written"
 }
 
 cleanup() {
@@ -134,7 +166,7 @@ grep -q "$iqn" "$dir/found" || die "not found: $(cat "$dir/found")"
 
 step "identity: $disk"
 [ "$(lsblk -dno SERIAL "$disk" 2>/dev/null || true)" = 0123456789abcdef0123456789abcdef ] ||
-	sg_inq -p 0x80 "$disk" | grep -q 0123456789abcdef0123456789abcdef || die "serial number is not the volume's"
+	sg_inq -p 0x80 "$disk" | grep 0123456789abcdef0123456789abcdef >/dev/null || die "serial number is not the volume's"
 name=${disk#/dev/}
 sys=/sys/block/$name
 [ "$(cat "$sys/queue/logical_block_size" "$sys/queue/physical_block_size" | xargs)" = "512 4096" ] || die "block sizes"
@@ -179,7 +211,7 @@ logout
 setting 'node.conn[0].iscsi.HeaderDigest' CRC32C
 setting 'node.conn[0].iscsi.DataDigest' CRC32C
 login
-iscsiadm -m session -P 2 | grep -q "DataDigest: CRC32C" || die "no digests: $(iscsiadm -m session -P 2)"
+iscsiadm -m session -P 2 | grep "DataDigest: CRC32C" >/dev/null || die "no digests: $(iscsiadm -m session -P 2)"
 head -c 8M /dev/urandom >"$dir/file"
 dd if="$dir/file" of="$disk" bs=1M oflag=direct status=none
 blockdev --flushbufs "$disk"
@@ -212,16 +244,14 @@ sg_persist -o -G -S 0xabc -Z "$disk" >"$dir/pr" 2>&1 || sg_persist -o -G -S 0xab
 sg_persist -o -R -K 0xabc -T 3 "$disk" >"$dir/pr" 2>&1 || die "reserve: $(cat "$dir/pr")"
 stop -KILL
 serve -chap-user host -chap-secret "the right secret"
-for _ in {1..60}; do reserved && break; sleep 0.5; done
+for _ in {1..240}; do reserved && break; sleep 0.5; done
 reserved || die "the reservation is gone: $(sg_persist -r "$disk" 2>&1)"
 sg_persist -o -C -K 0xabc "$disk" >"$dir/pr" 2>&1 || die "clear: $(cat "$dir/pr")"
 
 step "the target is killed under I/O and comes back"
 mkfs.ext4 -q -F "$disk"
 mount "$disk" "$dir/mnt"
-(head -c 60M /dev/urandom >"$dir/file" && cp "$dir/file" "$dir/mnt/file" && sync -f "$dir/mnt/file") & writer=$!
-sleep 0.5
-stop -KILL
+killed_under_io
 sleep 3
 serve -chap-user host -chap-secret "the right secret"
 wait $writer || die "an fsync failed across the restart"
@@ -233,9 +263,7 @@ cmp "$dir/file" "$dir/mnt/file" || die "data lost across the restart"
 
 step "the target is away for $away s under I/O: the fsync waits"
 rm "$dir/mnt/file"
-(head -c 60M /dev/urandom >"$dir/file" && cp "$dir/file" "$dir/mnt/file" && sync -f "$dir/mnt/file") & writer=$!
-sleep 0.5
-stop -KILL
+killed_under_io
 sleep "$away"
 kill -0 $writer 2>/dev/null || die "the fsync did not wait"
 serve -chap-user host -chap-secret "the right secret"
@@ -248,9 +276,12 @@ cmp "$dir/file" "$dir/mnt/file" || die "data lost while the target was away"
 step "resize, noticed at the rescan"
 before=$(blockdev --getsize64 "$disk")
 kill -HUP $pid
-sleep 0.5
-iscsiadm -m node -T $iqn -p $portal --rescan >/dev/null
-after=$(blockdev --getsize64 "$disk")
+for _ in {1..60}; do
+	iscsiadm -m node -T $iqn -p $portal --rescan >/dev/null
+	after=$(blockdev --getsize64 "$disk")
+	[ "$after" = "$before" ] || break
+	sleep 0.5
+done
 [ "$after" = $((before + before / 2)) ] || die "$before bytes before, $after after"
 resize2fs "$disk" >/dev/null 2>&1 || die "resize2fs"
 umount "$dir/mnt"

@@ -50,7 +50,7 @@ var disputed = map[string]string{
 func main() {
 	race := flag.Bool("race", false, "build our target with the race detector")
 	out := flag.String("o", "", "file for the whole table (default: in the temporary directory)")
-	timeout := flag.Duration("timeout", 30*time.Second, "limit per test")
+	timeout := flag.Duration("timeout", 2*time.Minute, "limit per test, after which it hangs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -7,18 +7,29 @@ set -euo pipefail
 suite=$1 logs=$2
 state=/var/lib/csi-swiftblock
 sockets=/run/csi-swiftblock
+begun=() # processes
 
 begin() {
 	bin/csi-swiftblock "$@" >"$logs/$1.log" 2>&1 &
+	begun+=($!)
 }
 
-# await NAME: until the socket is there; its process logs why if it never is.
+# await NAME: until the socket is there; a process that has ended logged why.
 await() {
-	local tries=100
+	local until=$((SECONDS + 120))
 	until [ -S "$sockets/$1.sock" ]; do
-		((tries-- > 0)) || { echo "sanity.sh: no $1.sock after 10 s" >&2 && tail -n 5 "$logs"/*.log >&2 && exit 1; }
+		if [ $SECONDS -ge $until ] || ! all_live; then
+			tail -n 5 "$logs"/*.log >&2
+			echo "sanity.sh: there is no $1.sock: see above" >&2
+			exit 1
+		fi
 		sleep 0.1
 	done
+}
+
+all_live() {
+	local pid
+	for pid in "${begun[@]}"; do kill -0 "$pid" 2>/dev/null || return 1; done
 }
 
 mkdir -p "$logs" $sockets

@@ -19,7 +19,7 @@ import (
 const DeviceSize = 256 << 20
 
 // startTimeout is how long a target may take to be ready.
-const startTimeout = 20 * time.Second
+const startTimeout = 2 * time.Minute
 
 // Server is a target in a process of its own, which is started and stopped as
 // often as need be. It is not safe for concurrent use.
