@@ -31,14 +31,19 @@ main() {
 	swift_directory=$(mktemp -d "${TMPDIR:-/tmp}/csi-swiftblock-swift.XXXXXX")
 	swift_up "$swift_directory" 10.77.0.1 nsenter "--net=/run/netns/$netns"
 
-	local limit=1500 environment=(E2E_BINARY=bin/csi-swiftblock "E2E_FULL=${E2E_FULL:-}" "E2E_LOGS=$logs")
+	local status=0 limit=3000 environment=(E2E_BINARY=bin/csi-swiftblock "E2E_FULL=${E2E_FULL:-}" "E2E_LOGS=$logs")
 	[ -z "${E2E_FULL:-}" ] || limit=10800
-	setsid test/guest/guest.sh run -n "$netns" -g 1 -t "$limit" -l "$logs/second.kernel" -- \
+	setsid test/guest/guest.sh run -n "$netns" -g 1 -t $((limit + 120)) -l "$logs/second.kernel" -- \
 		env "${environment[@]}" E2E_AGENT=10.77.0.3:9000 .cache/e2e.test >"$logs/second.log" 2>&1 &
 	second=$!
-	test/guest/guest.sh run -n "$netns" -g 0 -m 2G -t "$limit" -l "$logs/first.kernel" -- \
+	test/guest/guest.sh run -n "$netns" -g 0 -m 2G -t $((limit + 60)) -l "$logs/first.kernel" -- \
 		env "${swift[@]}" "${environment[@]}" E2E_ADDRESS=10.77.0.2 E2E_SECOND=10.77.0.3:9000 \
-		.cache/e2e.test -test.v -test.failfast -test.timeout="${limit}s" "$@"
+		.cache/e2e.test -test.v -test.failfast -test.timeout="${limit}s" "$@" || status=$?
+	if [ $status != 0 ] && ! kill -0 "$second" 2>/dev/null; then
+		tail -n 5 "$logs/second.log" >&2
+		say "the second guest has ended before: its last words are above"
+	fi
+	return $status
 }
 
 clean_up() {
