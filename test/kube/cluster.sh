@@ -34,14 +34,21 @@ bins=$(test/kube/build.sh)
 inside() { nsenter "--net=/run/netns/$netns" "$@"; }
 kubectl() { inside "$bins/kubectl" --kubeconfig "$state/admin.kubeconfig" "$@"; }
 
-# launch NAME COMMAND...: starts a daemon in the namespace.
+# launch NAME COMMAND...: starts a daemon in the namespace. It is running, or has ended, afterwards:
+# at first it is a copy of this shell.
 launch() {
 	local name=$1
 	shift
 	! running "$name" || return 0
 	setsid nsenter "--net=/run/netns/$netns" "$@" >>"$state/log/$name.log" 2>&1 </dev/null &
 	echo $! >"$state/run/$name"
+	until running "$name" || ! kill -0 $! 2>/dev/null; do sleep 0.05; done
 }
+
+# keep NAME COMMAND...: the same with one that is started again when it ends: those of Kubernetes give
+# up where its API does not answer in ten seconds.
+# shellcheck disable=SC2016 # a program, not for this shell to expand
+keep() { launch "$1" bash -c 'while :; do "$@"; echo "$0 has ended with status $?"; sleep 1; done' "$@"; }
 
 # running NAME: it is alive, and still the process that we started.
 running() {
@@ -57,16 +64,25 @@ finish() {
 		kill "-$2" -- "-$pid" 2>/dev/null || true
 		while running "$1" && ((tries-- > 0)); do sleep 0.1; done
 		kill -KILL -- "-$pid" 2>/dev/null || true
+		tries=50 # it is not gone at once, and may write as long
+		while running "$1" && ((tries-- > 0)); do sleep 0.1; done
 	fi
 	rm -f "$state/run/$1"
 }
 
-# await WHAT SECONDS COMMAND...: until COMMAND succeeds.
+# await WHAT SECONDS DAEMON COMMAND...: until COMMAND succeeds. If it does not in time, or the daemon
+# that it takes has ended, the last that was heard of both stands at the end.
 await() {
-	local what=$1 until=$((SECONDS + $2))
-	shift 2
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $until ] || die "$what is not ready; see $state/log"
+	local what=$1 until=$((SECONDS + $2)) daemon=$3 log
+	shift 3
+	until "$@" >"$state/log/attempt" 2>&1; do
+		if [ $SECONDS -ge $until ] || ! running "$daemon"; then
+			for log in "$state/log/$daemon".* "$state/log/attempt"; do
+				[ ! -s "$log" ] || { echo "--- $log" && tail -n 3 "$log" | cut -c1-240; } >&2
+			done
+			running "$daemon" || die "$what is not ready, as $daemon has ended: its last words are above"
+			die "$what is not ready after $SECONDS s: see above"
+		fi
 		sleep 0.3
 	done
 }
@@ -108,20 +124,23 @@ control_plane() {
 		--service-cluster-ip-range 10.96.0.0/16 --service-account-issuer https://kubernetes.default.svc \
 		--service-account-key-file "$state/accounts.key" --service-account-signing-key-file "$state/accounts.key" \
 		--kubelet-preferred-address-types InternalIP
-	await "the API server" 180 kubectl get --raw /readyz
+	await "the API server" 600 kube-apiserver kubectl get --raw /readyz
 	# These end at once where the roles are not there yet.
-	launch kube-controller-manager "$bins/kube-controller-manager" --kubeconfig "$state/controllers.kubeconfig" \
+	keep kube-controller-manager "$bins/kube-controller-manager" --kubeconfig "$state/controllers.kubeconfig" \
 		--root-ca-file "$state/apiserver.crt" --service-account-private-key-file "$state/accounts.key" \
-		--use-service-account-credentials --leader-elect=false --node-monitor-grace-period 20s
-	launch kube-scheduler "$bins/kube-scheduler" --kubeconfig "$state/scheduler.kubeconfig" --leader-elect=false
-	kubectl apply -k "$(go -C test/kube/tools/csi list -m -f '{{.Dir}}' github.com/kubernetes-csi/external-snapshotter/client/v8)/config/crd" >/dev/null
-	launch snapshot-controller "$bins/snapshot-controller" --kubeconfig "$state/admin.kubeconfig"
-	await "the first service account" 60 kubectl -n default get serviceaccount default
+		--use-service-account-credentials --leader-elect=false --node-monitor-grace-period 40s
+	keep kube-scheduler "$bins/kube-scheduler" --kubeconfig "$state/scheduler.kubeconfig" --leader-elect=false
+	local snapshots
+	modules test/kube/tools/csi github.com/kubernetes-csi/external-snapshotter/client/v8/... # its directory may have gone
+	snapshots=$(go -C test/kube/tools/csi list -m -f '{{.Dir}}' github.com/kubernetes-csi/external-snapshotter/client/v8)/config/crd
+	await "the definitions of snapshots" 120 kube-apiserver kubectl apply -k "$snapshots"
+	keep snapshot-controller "$bins/snapshot-controller" --kubeconfig "$state/admin.kubeconfig"
+	await "the first service account" 300 kube-controller-manager kubectl -n default get serviceaccount default
 }
 
 # network makes the namespace and the ways to the nodes and their pods.
 network() {
-	! ip netns list | grep -q "^$netns\b" || return 0
+	[ ! -e "/run/netns/$netns" ] || return 0
 	test/guest/guest.sh net up "$netns" "$nodes"
 	local i
 	for ((i = 1; i <= nodes; i++)); do inside ip route add "10.244.$i.0/24" via "$(node_address "$i")"; done
@@ -141,14 +160,10 @@ node_boot() { # I
 }
 
 node_await() { # I
-	local limit=600 # on a machine that has other work to do, too
+	local limit=1200 # on a machine that has other work to do, too
 	[ "${kinds[$1 - 1]}" = guest ] || limit=1800
-	await "node$1" $limit settled "$1"
-	running "node$1" || die "node$1 has ended; see $state/log/node$1.log"
+	await "node$1" $limit "node$1" kubectl wait --for=condition=Ready "node/node$1" --timeout=5s
 }
-
-# settled I: node I is ready, or has ended.
-settled() { ! running "node$1" || kubectl wait --for=condition=Ready "node/node$1" --timeout=5s; }
 
 up() {
 	need_root "a cluster of its own"
@@ -178,8 +193,8 @@ down() {
 		finish $name TERM
 	done
 	[ ! -e "$state/swift" ] || swift_wipe "$state/swift"
-	! ip netns list | grep -q "^$netns\b" || test/guest/guest.sh net down "$netns"
-	rm -rf "$state"
+	[ ! -e "/run/netns/$netns" ] || test/guest/guest.sh net down "$netns"
+	rm -rf "$state" || { sleep 2 && rm -rf "$state"; } # a guest that was killed may have written as long
 }
 
 case ${1:-} in

@@ -48,8 +48,11 @@ shopt -s nullglob
 take_in() { for image; do ctr -n k8s.io images import "$image" >>"$log.images" 2>&1; done; }
 take_in "$state"/images/*.tar
 take_in "$state"/images/later/*.tar & # large ones, which no pod wants at once
-"$programs/kube-proxy" --kubeconfig "$state/proxy.kubeconfig" --hostname-override "$name" --proxy-mode iptables \
-	--conntrack-max-per-core 0 --conntrack-min 0 >>"$log.proxy" 2>&1 &
+while true; do
+	"$programs/kube-proxy" --kubeconfig "$state/proxy.kubeconfig" --hostname-override "$name" --proxy-mode iptables \
+		--conntrack-max-per-core 0 --conntrack-min 0 >>"$log.proxy" 2>&1 || true
+	sleep 1
+done &
 # Who has the key may stop and start kubelet as on any node, by ssh and this systemctl.
 cat >/usr/local/bin/systemctl <<'END'
 #!/bin/sh
