@@ -10,6 +10,8 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
+# shellcheck source=test/kube/kubectl.sh
+. test/kube/kubectl.sh
 # shellcheck source=test/kube/journeys.sh
 . test/kube/journeys.sh
 # shellcheck source=test/kube/reboots.sh
@@ -24,6 +26,10 @@ state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
 export KUBE_STATE=$state
 namespace=storage
 driver=csi.swiftblock.dev
+# Limits of time bound what hangs, and are no part of what is asserted: a machine may be several times
+# slower than the one on which they were found.
+limit=600s
+patience=3
 
 main() {
 	need_root "a cluster of its own"
@@ -33,15 +39,20 @@ main() {
 	trap finish EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
+	if [ $# = 0 ]; then
+		set -- "${journeys[@]}" suite_subset deletion
+		[ -z "${E2E_FULL:-}" ] || set -- "${journeys[@]}" "${long[@]}" suite deletion
+	fi
+	if [ -z "${KEEP:-}" ]; then # what only these want of images, nodes need not take in
+		case " $* " in *" database "* | *" upgrade "*) ;; *) export FEW_IMAGES=1 ;; esac
+	fi
+	# What takes all processors is done before there is a cluster, which would not be served in time.
+	case " $* " in *" suite"*) test/kube/suite.sh prepare ;; esac
 	cluster up
 	eval "$(test/kube/cluster.sh env)"
 	# shellcheck source=/dev/null
 	. "$state/swift.env"
 	hosts
-	if [ $# = 0 ]; then
-		set -- "${journeys[@]}" suite_subset deletion
-		[ -z "${E2E_FULL:-}" ] || set -- "${journeys[@]}" "${long[@]}" suite deletion
-	fi
 	for journey; do
 		began=$EPOCHREALTIME
 		$journey
@@ -56,12 +67,13 @@ finish() {
 	exec 2>&3
 	if [ $status != 0 ] && declare -F kube >/dev/null; then diagnose >&2 || true; fi
 	[ -z "${prometheus:-}" ] || kill "$prometheus" 2>/dev/null || true
-	[ -n "${KEEP:-}" ] || cluster down
+	[ -n "${KEEP:-}" ] || cluster down || say "the cluster has left something in $state"
 	exit $status
 }
 
 # diagnose prints what tells why a journey failed, the most telling last.
 diagnose() {
+	local unheard_tries=1
 	k get nodes,pods,pvc,volumesnapshots,volumeattachments -A -o wide
 	k get events -A --sort-by=.lastTimestamp | tail -n 20
 	local pod container node
@@ -74,15 +86,15 @@ diagnose() {
 	for node in node1 node2; do
 		kube timeout 20 ssh -i "$state/ssh.key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
 			"root@$(k get node $node -o jsonpath='{.status.addresses[0].address}')" \
-			'ps -eo stat,pcpu,wchan:20,args --sort=-pcpu | head -n 5 | cut -c1-90' || say "$node does not answer"
+			'ps -eo stat,pcpu,wchan:20,args --sort=-pcpu | head -n 4 | cut -c1-90' || say "$node does not answer"
 	done
 	cut -c1-300 "$state/log/look"
 	k get nodes
-	tail -n 6 "$state/log/said" | cut -c1-160
+	k get pods -A | grep -vE ' ([0-9]+)/\1 +Running | Completed ' | tail -n 4 | cut -c1-160
+	k get events -A --field-selector type=Warning --sort-by=.metadata.creationTimestamp | tail -n 4 | cut -c1-200
+	tail -n 6 "$state/log/said" | cut -c1-200
 	say "${journey:-the cluster}: failed"
 }
-
-k() { kube kubectl "$@"; }
 
 # cluster keeps our stderr from the daemons that it starts: with KEEP they outlive us.
 cluster() { test/kube/cluster.sh "$@" 3>&-; }
@@ -93,13 +105,13 @@ suite_subset() { test/kube/suite.sh subset; }
 suite() {
 	local status=0
 	# One of its specs wants to give a node as many volumes as it may have, by one pod.
-	k delete pod writer --ignore-not-found --wait >/dev/null
+	gone pod writer --ignore-not-found
 	test/kube/suite.sh || status=$?
 	go run ./test/kube/report -of "$(<"$state/suite/of")" "$state"/suite/*/junit_01.xml >test/kube/results.md
 	return $status
 }
 
-# in_driver COMMAND... runs our command line beside the controller.
+# in_driver COMMAND... runs our command line beside the controller, with our stdin.
 in_driver() {
 	k -n "$namespace" exec -i deployment/csi-swiftblock-controller -c controller -- csi-swiftblock "$@"
 }
@@ -117,18 +129,23 @@ manifest() {
 	sed -E "${edits[@]}" "$file"
 }
 
-running() { k wait --for=condition=Ready "$@" --timeout=180s >/dev/null; }
-rolled_out() { k rollout status "$@" --timeout=240s >/dev/null; }
-gone() { k delete "$@" --wait --timeout=240s >/dev/null; }
+# become waits until something is what kubectl wait can wait for.
+become() { k wait "$@" "--timeout=$limit" >/dev/null; }
+running() { become --for=condition=Ready "$@"; }
+rolled_out() { k rollout status "$@" "--timeout=$limit" >/dev/null; }
+gone() { k delete "$@" --wait "--timeout=$limit" >/dev/null; }
 in_pod() { k exec "$1" -- "${@:2}"; }
+
+# says WANT COMMAND...: that is what it prints.
+says() { [ "$("${@:2}")" = "$1" ]; }
 
 # expect WANT GOT
 expect() { [ "$2" = "$1" ] || die "want \"$1\", have \"$2\""; }
 
-# until_true SECONDS WHAT COMMAND... tries the command until it succeeds. What the last attempt
-# had to say is heard, of those before nothing.
+# until_true SECONDS WHAT COMMAND... tries the command until it succeeds, for so long or, on a slow
+# machine, some times as long. What the last attempt had to say is heard, of those before nothing.
 until_true() {
-	local until=$((SECONDS + $1)) what=$2 said=$state/log/attempt
+	local until=$((SECONDS + $1 * patience)) what=$2 said=$state/log/attempt
 	shift 2
 	until "$@" 2>"$said"; do
 		[ $SECONDS -lt $until ] || { cat "$said" >&2 && die "not in time: $what"; }
@@ -190,11 +207,12 @@ kernels_are_content() {
 # what must be.
 forgiven() { host_shell "$1" 'dmesg -c' >"$state/log/$1.forgiven"; }
 
-# containers USER prints the names of the containers in a Swift account.
+# containers USER prints the names of the containers in a Swift account. That it cannot tell is
+# something else than that there is none.
 containers() {
 	local said
-	said=$(kube curl -sf -D - -o /dev/null -H "X-Auth-User: $1" -H "X-Auth-Key: $ST_KEY" "$ST_AUTH" | tr -d '\r')
-	kube curl -sf -H "X-Auth-Token: $(sed -n 's/^X-Auth-Token: //Ip' <<<"$said")" "$(sed -n 's/^X-Storage-Url: //Ip' <<<"$said")"
+	said=$(kube curl -sSf -D - -o /dev/null -H "X-Auth-User: $1" -H "X-Auth-Key: $ST_KEY" "$ST_AUTH" | tr -d '\r') || return
+	kube curl -sSf -H "X-Auth-Token: $(sed -n 's/^X-Auth-Token: //Ip' <<<"$said")" "$(sed -n 's/^X-Storage-Url: //Ip' <<<"$said")"
 }
 
 # volume_of CLAIM prints the id of a claim's volume.

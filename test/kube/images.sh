@@ -4,10 +4,11 @@
 #
 #   swiftblock.test/csi-swiftblock:test   the driver: Debian's packages that the Dockerfile needs, and our binary;
 #                                         or IMAGE, a file that test/image/image.sh made
-#   swiftblock.test/csi-swiftblock:next   the next release, whose nodes' records have a newer format
+#   swiftblock.test/csi-swiftblock:next   the next release, whose nodes' records have a newer format; not with FEW_IMAGES
 #   swiftblock.test/<sidecar>:test        each CSI sidecar alone
 #   swiftblock.test/busybox:test          what the pods of the tests run; also as swiftblock.test/pause:1
-#   swiftblock.test/postgres:test         Debian's PostgreSQL, with as much of the usual image's ways as the tests need
+#   swiftblock.test/postgres:test         Debian's PostgreSQL, with as much of the usual image's ways as the tests need;
+#                                         not with FEW_IMAGES
 #
 # images.sh suite DIRECTORY PROGRAMS: those that Kubernetes' own storage suite asks for, under
 # the names that it asks for. PROGRAMS is what build.sh suite printed. agnhost is the real one,
@@ -80,6 +81,7 @@ next_release() {
 	sed -E -e 's/^(\trecordFormat +)= 1$/\1= 3/' \
 		-e 's/r.Format != recordFormat && r.Format != encryptedFormat/r.Format > recordFormat/' $file >"$work/record.go"
 	[ "$(diff $file "$work/record.go" | grep -c '^>')" = 2 ] || die "$file is not what it was: mend next_release"
+	[ -z "${FEW_IMAGES:-}" ] || exit 0
 	echo "{\"Replace\": {\"$PWD/$file\": \"$work/record.go\"}}" >"$work/overlay.json"
 	go build -overlay "$work/overlay.json" -trimpath -ldflags='-s -X main.version=next' -o "$1/" ./cmd/csi-swiftblock
 }

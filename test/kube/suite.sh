@@ -6,6 +6,7 @@
 #   suite.sh                all of it: hours
 #   suite.sh subset         a fixed part, which make e2e runs: minutes
 #   suite.sh FOCUS...       the specs whose names match one of the regular expressions
+#   suite.sh prepare        none: builds what they take, before there is a cluster
 #
 # Those that suite/left-out names never run. PROCS (3) specs run at a time; those that the suite
 # calls disruptive, as they stop kubelet, run afterwards and alone. Reports and the whole
@@ -15,6 +16,9 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
+
+# shellcheck source=test/kube/kubectl.sh
+. test/kube/kubectl.sh
 
 state=$(realpath -m "${KUBE_STATE:-.cache/kube}")
 namespace=storage
@@ -41,8 +45,9 @@ subset=(
 main() {
 	local focus=("$@") skip began=$EPOCHREALTIME
 	need_root "a cluster of its own"
+	made
+	[ "$*" != prepare ] || return 0
 	eval "$(test/kube/cluster.sh env)"
-	programs=$(test/kube/build.sh suite)
 	images
 	k apply -f - >/dev/null <<-END
 		{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: suite}, driverName: csi.swiftblock.dev, parameters: {iops: "5000"}}
@@ -55,6 +60,9 @@ main() {
 	rm -rf "$state/suite"
 	local status=0
 	specs together "${PROCS:-3}" '!Disruptive' || status=$?
+	# What matches nothing fails nothing.
+	[ "$*" != subset ] || [ $status != 0 ] || [ "$(ran "$state/log/suite.together.log")" -ge ${#subset[@]} ] ||
+		die "not all of the ${#subset[@]} specs have run: see above"
 	[ "$*" = subset ] || specs alone 1 Disruptive || status=$?
 	echo "Commit $(git rev-parse --short HEAD) on Kubernetes $(k get node node1 -o jsonpath='{.status.nodeInfo.kubeletVersion}'), two nodes on a machine" \
 		"of $(nproc) cores, in $(seconds_since "$began") s until $(date -u +%F)" >"$state/suite/of"
@@ -72,17 +80,26 @@ specs() {
 		-storage.testdriver "$PWD/test/kube/suite/driver.yaml" -report-dir "$state/suite/$1" >"$log" 2>&1 || status=$?
 	sed -nE '/^Ran [0-9]+ of/,$p' "$log" | sed -E '/^(Ginkgo ran|Test Suite)/d' >&2
 	grep -E '^ *\[(FAIL|TIMEDOUT|PANICKED|INTERRUPTED)' "$log" | sort -u >&2 || true
+	if [ $status != 0 ]; then reasons "$log" >&2 || true; fi
 	return $status
 }
 
-k() { kube kubectl "$@"; }
+ran() { sed -nE 's/^Ran ([0-9]+) of.*/\1/p' "$1" | tail -n 1; }
 
-# images brings the images of the suite, made once by a recipe, to the nodes that have them not.
-images() {
-	local key from pod
+# reasons LOG prints what the specs that failed had to say.
+reasons() { grep -E -A3 --no-group-separator '^ *\[(FAILED|TIMEDOUT|PANICKED)\] ' "$1" | grep -E '[a-zA-Z]' | awk '!seen[$0]++' | head -n 8 | cut -c1-240; }
+
+# made sets programs, and from to the suite's images, made once by a recipe whose name is key.
+made() {
+	programs=$(test/kube/build.sh suite)
 	key=$(sha256sum test/kube/images.sh | cut -c1-12)
 	from=$programs/images-$key
 	compgen -G "$from/pause*.tar" >/dev/null || test/kube/images.sh suite "$from" "$programs"
+}
+
+# images brings the images to the nodes that have them not.
+images() {
+	local pod
 	mkdir -p "$state/images/$key"
 	cp -u "$from"/*.tar "$state/images/$key"
 	for pod in $(k -n $namespace get pods -l app.kubernetes.io/component=node -o name); do
