@@ -7,8 +7,12 @@
 # the driver does.
 taint=csi.swiftblock.dev/agent-not-ready
 
-tainted() { k get node "$1" -o jsonpath='{.spec.taints[*].key}' 2>/dev/null | grep -qF $taint; }
-untainted() { ! tainted "$1"; }
+taints_of() { k get node "$1" -o jsonpath='{.spec.taints[*].key}'; }
+tainted() { grep -qF $taint <<<"$(taints_of "$1")"; }
+untainted() {
+	local said
+	said=$(taints_of "$1") && ! grep -qF $taint <<<"$said"
+}
 
 # install does what docs/install.md says. The namespace and its Secrets may be there: an uninstall
 # leaves them.
@@ -59,15 +63,24 @@ startup_taint() {
 	k create job early --image=swiftblock.test/busybox:test -- true >/dev/null
 	until_true 30 "the scheduler keeps the pod back" kept_back early
 	install
-	k wait --for=condition=Complete job/early --timeout=120s >/dev/null
+	become --for=condition=Complete job/early
 	gone job/early
 	local event
-	event=$(k -n "$namespace" logs deployment/csi-swiftblock-controller --all-pods -c controller | grep 'nodes are ready for volumes') ||
-		die "the controller does not say that it took the taint"
-	say "${event##*controller] }"
+	event=$(logs_of_controllers | grep 'nodes are ready for volumes') || die "no controller says that it took the taint"
+	say "$(tail -n 1 <<<"$event")"
 }
 
-kept_back() { k get pods -l "job-name=$1" -o jsonpath='{.items[*].status.conditions[*].message}' | grep -qF "$taint"; }
+# logs_of_controllers prints those of the containers before, too, where one was started again.
+logs_of_controllers() {
+	local pod pods
+	pods=$(k -n "$namespace" get pods -l app.kubernetes.io/component=controller -o name)
+	for pod in $pods; do
+		k -n "$namespace" logs "$pod" -c controller --previous 2>/dev/null || true
+		k -n "$namespace" logs "$pod" -c controller || true
+	done
+}
+
+kept_back() { grep -qF "$taint" <<<"$(k get pods -l "job-name=$1" -o jsonpath='{.items[*].status.conditions[*].message}')"; }
 
 # helm_upgrade OPTION... is the documented command, with what the tests want besides. Helm takes
 # the last of contradicting options.
@@ -86,7 +99,7 @@ helm_upgrade() {
 		storageClasses:
 		  - {name: swiftblock, default: true, parameters: {journalSize: 1Gi, rpo: 5s}}
 	END
-	documented "With Helm" -e '/^helm install/,$!d' -e "s#^helm install#helm upgrade --install --timeout 5m -f $state/values.yaml#" \
+	documented "With Helm" -e '/^helm install/,$!d' -e "s#^helm install#helm upgrade --install --timeout 15m -f $state/values.yaml#" \
 		-e 's#REGISTRY(/sig-storage)?#swiftblock.test#; s#=TAG#=test#; s#=production#=test#' -e "\$s/( *#.*)?\$/ $*/"
 }
 
@@ -100,7 +113,7 @@ daemonset_rolled() {
 replace_nodes_pods() {
 	local i
 	for i in 1 2; do
-		k -n "$namespace" delete pod "$(node_pod node$i)" --wait --timeout=120s >/dev/null
+		gone -n "$namespace" pod "$(node_pod node$i)"
 		until_true 120 "the DaemonSet's pods ready" daemonset_is_ready $i
 		[ $# = 0 ] || expect "swiftblock.test/csi-swiftblock:$1" "$(image_of "$(node_pod node$i)")"
 		writer_goes_on
@@ -112,10 +125,10 @@ image_of() { k -n "$namespace" get pod "$1" -o jsonpath='{.spec.containers[0].im
 
 # daemonset_is_ready [UPDATED]: on both nodes, on at least so many of them as it is to be now.
 daemonset_is_ready() {
-	local desired ready updated
-	read -r desired ready updated < <(k -n "$namespace" get daemonset csi-swiftblock-node \
-		-o jsonpath='{.status.desiredNumberScheduled} {.status.numberReady} {.status.updatedNumberScheduled}')
-	[ "$desired $ready" = "2 2" ] && [ "${updated:-0}" -ge "${1:-2}" ]
+	local desired ready updated wanted seen
+	read -r desired ready wanted seen updated < <(k -n "$namespace" get daemonset csi-swiftblock-node \
+		-o jsonpath='{.status.desiredNumberScheduled} {.status.numberReady} {.metadata.generation} {.status.observedGeneration} {.status.updatedNumberScheduled}')
+	[ "$desired $ready" = "2 2" ] && [ "$seen" = "$wanted" ] && [ "${updated:-0}" -ge "${1:-2}" ]
 }
 
 # The next release is installed while a pod writes. Then the old one is put back: where the
@@ -126,18 +139,18 @@ upgrade() {
 	helm_upgrade --set image.tag=next
 	controllers_are_there
 	replace_nodes_pods next
-	k delete pod writer --wait >/dev/null # its volume is closed, and opened anew by the next release
+	gone pod writer # its volume is closed, and opened anew by the next release
 	need_writer
 	local node pod count
 	node=$(node_of writer)
 	helm_upgrade
 	pod=$(node_pod "$node")
-	k -n "$namespace" delete pod "$pod" --wait --timeout=120s >/dev/null
+	gone -n "$namespace" pod "$pod"
 	until_true 120 "the old release refuses" downgrade_is_refused "$node"
 	count=$(host_shell "$node" 'grep -l "\"format\": 3" /var/lib/csi-swiftblock/export/*/record.json | wc -l')
 	[ "$count" -gt 0 ] || die "no record of the next release is left"
 	helm_upgrade --set image.tag=next
-	k -n "$namespace" delete pod "$(node_pod "$node")" --wait --timeout=120s >/dev/null
+	gone -n "$namespace" pod "$(node_pod "$node")"
 	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
 	writer_goes_on
 	# Back for good: with no volume open, nothing has the newer format.
@@ -146,7 +159,7 @@ upgrade() {
 	until_true 120 "the volume is closed" all_closed
 	helm_upgrade
 	controllers_are_there
-	k -n "$namespace" delete pod -l app.kubernetes.io/component=node --wait --timeout=120s >/dev/null
+	gone -n "$namespace" pod -l app.kubernetes.io/component=node
 	until_true 120 "the DaemonSet's pods ready" daemonset_is_ready
 	need_writer
 }
@@ -159,7 +172,10 @@ downgrade_is_refused() {
 
 # open_volumes prints the ids of the volumes that a node writes.
 open_volumes() { k get swiftblockvolumes -o jsonpath='{.items[?(@.record.opening.open==true)].metadata.name}'; }
-all_closed() { [ -z "$(open_volumes)" ]; }
+all_closed() {
+	local said
+	said=$(open_volumes) && [ -z "$said" ]
+}
 
 # helm uninstall is refused while a volume is open. Afterwards the nodes have nothing of the
 # driver; records and data stay, and a driver that is installed again goes on with them, with
@@ -169,19 +185,19 @@ uninstall() {
 	need_writer
 	in_pod writer sh -c 'echo stays >/data/file && sync'
 	volume=$(volume_of data)
-	said=$(kube helm uninstall csi-swiftblock --namespace "$namespace" --timeout 2m 2>&1) && die "uninstalled while a volume is open"
+	said=$(kube helm uninstall csi-swiftblock --namespace "$namespace" --timeout 5m 2>&1) && die "uninstalled while a volume is open"
 	k -n "$namespace" logs job/csi-swiftblock-uninstall | grep 'end the pods that use them' || die "the refusal does not say why: $said"
 	writer_goes_on
 	gone deployment --all
 	gone pod/writer
 	until_true 120 "all volumes are closed" all_closed
-	kube helm uninstall csi-swiftblock --namespace "$namespace" --wait --timeout 3m >/dev/null 2>&1 || die "not uninstalled"
-	k -n "$namespace" wait --for=delete pod --all --timeout=120s >/dev/null
+	kube helm uninstall csi-swiftblock --namespace "$namespace" --wait --timeout 15m >/dev/null 2>&1 || die "not uninstalled"
+	become -n "$namespace" --for=delete pod --all
 	for node in node1 node2; do
-		expect '' "$(host_shell $node 'iscsiadm -m session 2>/dev/null; grep -E "csi.swiftblock.dev|by-path" /proc/mounts; grep -al "^/usr/local/bin/csi-swiftblock" /proc/[0-9]*/cmdline')"
+		expect nothing "$(host_shell $node 'iscsiadm -m session 2>/dev/null; grep -E "csi.swiftblock.dev|by-path" /proc/mounts; grep -al "^/usr/local/bin/csi-swiftblock" /proc/[0-9]*/cmdline; echo nothing')"
 	done
 	k get swiftblockvolume "$volume" >/dev/null
-	containers swiftblock:demo | grep -qF "$volume"
+	grep -qF "$volume" <<<"$(containers swiftblock:demo)" || die "the volume's data are gone"
 	without_helm
 	install
 	need_writer
@@ -202,11 +218,11 @@ without_helm() {
 	need_writer
 	expect stays "$(in_pod writer cat /data/file)"
 	claim fresh swiftblock
-	k wait --for=jsonpath='{.status.phase}'=Bound pvc/fresh --timeout=120s >/dev/null
+	become --for=jsonpath='{.status.phase}'=Bound pvc/fresh
 	fresh=$(k get pvc fresh -o jsonpath='{.spec.volumeName}')
 	gone pod/writer pvc/fresh
-	k wait --for=delete "pv/$fresh" --timeout=120s >/dev/null
+	become --for=delete "pv/$fresh"
 	until_true 120 "all volumes are closed" all_closed
-	k delete -f "$file" --timeout=120s >/dev/null
+	gone -f "$file"
 	gone "namespace/$namespace"
 }

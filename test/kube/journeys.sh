@@ -26,6 +26,7 @@ dynamic_claim() {
 # writer_goes_on: the pod of claim.yaml writes, and has not seen an error.
 writer_goes_on() {
 	local before
+	until_true 60 "the writer has begun" writer_is_past -1
 	before=$(in_pod writer cat /data/count)
 	until_true 60 "the writer stands still at $before" writer_is_past "$before"
 	expect Running "$(k get pod writer -o jsonpath='{.status.phase}')"
@@ -36,7 +37,7 @@ writer_is_past() { [ "$(in_pod writer cat /data/count)" -gt "$1" ]; }
 # The file system grows under the pod that has it mounted.
 expansion() {
 	k patch pvc data -p '{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}' >/dev/null
-	k wait --for=jsonpath='{.status.capacity.storage}'=2Gi pvc/data --timeout=180s >/dev/null
+	become --for=jsonpath='{.status.capacity.storage}'=2Gi pvc/data
 	local mib
 	mib=$(in_pod writer df -m /data | awk 'END { print $2 }')
 	[ "$mib" -gt 1800 ] || die "the file system has $mib MiB"
@@ -66,7 +67,7 @@ export_was_restarted() { [ "$(export_restarts "$1")" -gt "$2" ]; }
 snapshot() {
 	in_pod writer sh -c 'echo before >/data/golden && sync'
 	example snapshot
-	k wait --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/cut --timeout=120s >/dev/null
+	become --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/cut
 	in_pod writer sh -c 'echo after >/data/golden && sync'
 }
 
@@ -93,7 +94,7 @@ many_readers() {
 	local pod
 	for pod in $(k get pods -l app=reader -o jsonpath='{.items[*].metadata.name}'); do
 		expect before "$(in_pod "$pod" cat /data/golden)"
-		! in_pod "$pod" sh -c 'echo x >/data/x' 2>/dev/null || die "$pod could write"
+		expect refused "$(in_pod "$pod" sh -c '(echo x >/data/x) 2>/dev/null && echo written || echo refused')"
 	done
 	expect 2 "$(k get pods -l app=reader -o jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' | sort -u | wc -l)"
 	gone deployment/reader pvc/library
@@ -117,7 +118,7 @@ database() {
 	until_true 120 "200 rows are committed" committed 200
 	before=$(wc -l <"$rows")
 	example backup
-	k wait --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/backup --timeout=120s >/dev/null
+	become --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/backup
 	example database-restored
 	running pod/database-restored
 	database_is_whole database-restored "$before"
@@ -153,7 +154,7 @@ raw_block() {
 	example block
 	running pod/block
 	in_pod block sh -c 'printf block | dd of=/dev/data bs=4096 seek=100 conv=fsync 2>/dev/null'
-	k delete pod block --wait >/dev/null
+	gone pod block
 	example block
 	running pod/block
 	expect block "$(in_pod block dd if=/dev/data bs=4096 skip=100 count=1 2>/dev/null | tr -d '\0')"
@@ -168,10 +169,11 @@ moving() {
 	pod=$(traveller)
 	from=$(node_of "$pod")
 	k cordon "$from" >/dev/null
-	k delete pod "$pod" --wait >/dev/null
+	gone pod "$pod"
 	until_true 180 "the traveller is ready elsewhere" traveller_is_ready
 	k uncordon "$from" >/dev/null
-	expect "$from $(other_node "$from")" "$(in_pod "$(traveller)" cat /data/log | paste -sd ' ')"
+	# What was there before makes it ready, too.
+	until_true 60 "the traveller has noted both nodes" says "$from $(other_node "$from") " in_pod "$(traveller)" sh -c "tr '\n' ' ' </data/log"
 }
 
 traveller() { k get pods -l app=traveller --field-selector=status.phase!=Failed -o jsonpath='{.items[0].metadata.name}'; }
@@ -255,7 +257,7 @@ events_of() { k get events --field-selector "involvedObject.name=${1#*/}" -o jso
 
 has_event() {
 	local said words
-	said=$(events_of "$1")
+	said=$(events_of "$1") || return
 	for words in "${@:2}"; do said=$(grep -F -- "$words" <<<"$said") || return 1; done
 }
 
@@ -268,13 +270,15 @@ static_import() {
 	mkfs.ext4 -q -F -d "$image" "$image.raw"
 	volume=$(in_driver image import --authority kubernetes --cluster test --name golden --size 64Mi --json - <"$image.raw" |
 		sed -nE 's/.*"volume": *"([^"]+)".*/\1/p')
+	[ -n "$volume" ] || die "image import does not say which volume it has made"
 	example static VOLUME "$volume"
 	running pod/imported
 	expect imported "$(in_pod imported cat /data/golden)"
 	example snapshot cut image data imported
-	k wait --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/image --timeout=120s >/dev/null
+	become --for=jsonpath='{.status.readyToUse}'=true volumesnapshot/image
 	gone pod/imported pvc/imported
-	k delete pv imported >/dev/null
+	gone pv/imported
+	until_true 120 "the volume is closed" closed "$volume"
 	in_driver volume rm --authority kubernetes --cluster test "$volume" >/dev/null
 }
 
@@ -285,18 +289,18 @@ golden_image() {
 	local i
 	for i in 0 1 2; do
 		expect imported "$(in_pod worker-$i cat /data/golden)"
-		expect worker-$i "$(in_pod worker-$i cat /data/mine)"
+		until_true 60 "worker-$i has written to its copy" says worker-$i in_pod worker-$i cat /data/mine
 	done
 	k delete service/workers >/dev/null
 	gone statefulset/worker volumesnapshot/image
-	k wait --for=delete pvc/data-worker-0 pvc/data-worker-1 pvc/data-worker-2 --timeout=180s >/dev/null
+	become --for=delete pvc/data-worker-0 pvc/data-worker-1 pvc/data-worker-2
 }
 
 # What a volume of an encrypted class holds is not to be read in Swift, where that of another
 # one is. It is cloned, and used again, after the class's key was exchanged, and once more when
 # the former key is gone.
 encrypted() {
-	local key next mark plain names
+	local key next mark plain names said
 	key=$(openssl rand -base64 32) next=$(openssl rand -base64 32)
 	example encrypted KEY "$key"
 	running pod/diary
@@ -307,7 +311,7 @@ encrypted() {
 	! in_swift "$mark" || die "what an encrypted volume holds is found in Swift"
 	k -n "$namespace" patch secret vault -p "{\"stringData\": {\"encryptionKey\": \"$next\", \"encryptionKeyPrevious\": \"$key\"}}" >/dev/null
 	claim copy vault 'dataSource: {kind: PersistentVolumeClaim, name: diary}'
-	k delete pod diary --wait >/dev/null
+	gone pod diary
 	example encrypted KEY "$next"
 	k run copy --image=swiftblock.test/busybox:test --restart=Never --overrides='{"spec": {
 		"terminationGracePeriodSeconds": 1, "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "copy"}}],
@@ -317,15 +321,18 @@ encrypted() {
 	expect "$mark" "$(mark_of diary)"
 	expect "$mark" "$(mark_of copy)"
 	k -n "$namespace" patch secret vault --type=json -p '[{"op": "remove", "path": "/data/encryptionKeyPrevious"}]' >/dev/null
-	mapfile -t names < <(class_keys)
-	! in_driver keys forget --authority kubernetes "${names[0]}" 2>/dev/null || die "a key that a volume needs was forgotten"
+	said=$(class_keys)
+	mapfile -t names <<<"$said"
+	expect 2 ${#names[@]}
+	said=$(in_driver keys forget --authority kubernetes "${names[0]}" 2>&1) && die "a key that a volume needs was forgotten"
+	grep -qF 'wraps the keys of' <<<"$said" || die "the refusal does not say why: $said"
 	in_driver keys rewrap --authority kubernetes --cluster test "${names[@]}" >&2
 	in_driver keys forget --authority kubernetes "${names[0]}"
 	expect "${names[1]}" "$(class_keys)"
 	claim again vault 'dataSource: {kind: PersistentVolumeClaim, name: diary}'
-	k delete pod diary --wait >/dev/null
+	gone pod diary
 	example encrypted KEY "$next"
-	k wait --for=jsonpath='{.status.phase}'=Bound pvc/again --timeout=120s >/dev/null
+	become --for=jsonpath='{.status.phase}'=Bound pvc/again
 	running pod/diary
 	expect "$mark" "$(mark_of diary)"
 	gone pod/diary pod/copy pvc/diary pvc/copy pvc/again
@@ -356,6 +363,6 @@ published() {
 		metadata: {name: published-$1}
 		spec: {volumeSnapshotClassName: swiftblock, source: {persistentVolumeClaimName: $1}}
 	END
-	k wait --for=jsonpath='{.status.readyToUse}'=true "volumesnapshot/published-$1" --timeout=120s >/dev/null
+	become --for=jsonpath='{.status.readyToUse}'=true "volumesnapshot/published-$1"
 	gone "volumesnapshot/published-$1"
 }

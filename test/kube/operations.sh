@@ -64,7 +64,7 @@ conditions() {
 	swift start >/dev/null
 	until_true 180 "the volume is well again" health_is "$volume" Good
 	until_true 30 "an event that it passed" has_event_of_volume "$volume" Passed SwiftUnreachable
-	! has_condition "$volume" SwiftUnreachable || die "the condition is still there"
+	has_no_condition "$volume" SwiftUnreachable || die "the condition is still there"
 	writer_goes_on
 }
 
@@ -86,7 +86,7 @@ credentials() {
 	secret_has "$ST_KEY"
 	until_true 120 "the volume is well again" health_is "$volume" Good
 	until_true 30 "an event that it passed" has_event_of_volume "$volume" Passed SwiftRefusesCredentials
-	! has_condition "$volume" SwiftRefusesCredentials || die "the condition is still there"
+	has_no_condition "$volume" SwiftRefusesCredentials || die "the condition is still there"
 	writer_goes_on
 }
 
@@ -113,7 +113,12 @@ node_says() { k -n "$namespace" logs "$(node_pod "$1")" -c export --since=5m | g
 swift() { kube env "ROOT=$state/swift" BIND=10.77.0.1 hack/swift.sh "$@" 3>&-; }
 no_events_of_volumes() { k delete events -n default --field-selector involvedObject.kind=SwiftblockVolume --wait=false >/dev/null; }
 health_is() { [ "$(k get swiftblockvolume "$1" -o jsonpath='{.status.health}')" = "$2" ]; }
-has_condition() { k get swiftblockvolume "$1" -o jsonpath='{.status.conditions[?(@.status=="True")].type}' | grep -qw "$2"; }
+conditions_of() { k get swiftblockvolume "$1" -o jsonpath='{.status.conditions[?(@.status=="True")].type}'; }
+has_condition() { grep -qw "$2" <<<"$(conditions_of "$1")"; }
+has_no_condition() {
+	local said
+	said=$(conditions_of "$1") && ! grep -qw "$2" <<<"$said"
+}
 
 # has_event_of_volume VOLUME REASON [WORDS]
 has_event_of_volume() {
@@ -144,7 +149,7 @@ node_lost() {
 	kernels_are_content
 	written=$(records "$pod")
 	cluster node crash "${node#node}"
-	k wait --for=condition=Ready=Unknown "node/$node" --timeout=120s >/dev/null
+	become --for=condition=Ready=Unknown "node/$node"
 	began=$EPOCHREALTIME
 	k taint node "$node" node.kubernetes.io/out-of-service=nodeshutdown:NoExecute >/dev/null
 	until_true 240 "the traveller is ready elsewhere" traveller_is_at "$(other_node "$node")"
@@ -169,7 +174,7 @@ traveller_is_at() { traveller_is_ready && [ "$(node_of "$(traveller)")" = "$1" ]
 drain() {
 	local pod node sum left
 	# Nobody makes it again, so drain would refuse to end it.
-	k delete pod writer --ignore-not-found --wait >/dev/null
+	gone pod writer --ignore-not-found
 	until_true 120 "the traveller's volume is the only one that is open" only_open travel
 	pod=$(traveller)
 	node=$(node_of "$pod")
@@ -179,22 +184,24 @@ drain() {
 	swift kill proxy
 	writes_64_mib "$pod" /dev/urandom
 	sum=$(in_pod "$pod" md5sum /data/large)
-	k drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout=180s >"$state/log/drain" 2>&1 ||
+	k drain "$node" --ignore-daemonsets --delete-emptydir-data "--timeout=$limit" >"$state/log/drain" 2>&1 ||
 		die "no drain: $(tail -n 3 "$state/log/drain")"
 	until_true 120 "a controller answers" in_driver volume ls --authority kubernetes >/dev/null
-	in_driver nodes left "$node" --wait --authority kubernetes --certificates /etc/csi-swiftblock/certificates 2>"$state/log/left" 3>&- &
+	# Not by k: what it says is read while it runs.
+	kube timeout "$limit" kubectl -n "$namespace" exec deployment/csi-swiftblock-controller -c controller -- csi-swiftblock \
+		nodes left "$node" --wait --authority kubernetes --certificates /etc/csi-swiftblock/certificates 2>"$state/log/left" 3>&- &
 	left=$!
 	until_true 60 "it is told what is left" grep -q 'Mi left in 1 volumes' "$state/log/left"
 	say "$node: $(grep -m 1 'Mi left' "$state/log/left")"
 	swift start >/dev/null
 	wait $left || die "it is not told that nothing is left: $(tail -n 1 "$state/log/left")"
-	expect '' "$(host_shell "$node" 'iscsiadm -m session 2>/dev/null | grep swiftblock')"
+	expect none "$(host_shell "$node" 'iscsiadm -m session 2>/dev/null | grep swiftblock; echo none')"
 	until_true 180 "the traveller is ready elsewhere" traveller_is_at "$(other_node "$node")"
 	expect "$sum" "$(in_pod "$(traveller)" md5sum /data/large)"
 	k uncordon "$node" >/dev/null
 	controllers_are_there
 	# Both are on the other node. One goes back, and with it a share of the pods that follow.
-	k -n "$namespace" delete "$(k -n "$namespace" get pods -l app.kubernetes.io/component=controller -o name | head -n 1)" --wait >/dev/null
+	gone -n "$namespace" "$(k -n "$namespace" get pods -l app.kubernetes.io/component=controller -o name | head -n 1)"
 	controllers_are_there
 }
 
@@ -203,14 +210,16 @@ only_open() { [ "$(open_volumes)" = "$(volume_of "$1")" ]; }
 
 # Several Swift accounts: a class whose Secret names another one.
 accounts() {
-	local volume
+	local volume said
 	example account AUTH "$ST_AUTH" USER swiftother:demo KEY "$ST_KEY"
 	running pod/archived
 	in_pod archived sh -c 'echo archived >/data/file && sync'
 	volume=$(volume_of archived)
-	containers swiftother:demo | grep -qF "$volume" || die "the volume is not in its account"
-	! containers swiftblock:demo | grep -F "$volume" || die "the volume is in the driver's account"
-	k delete pod archived --wait >/dev/null
+	said=$(containers swiftother:demo)
+	grep -qF "$volume" <<<"$said" || die "the volume is not in its account"
+	said=$(containers swiftblock:demo)
+	! grep -F "$volume" <<<"$said" || die "the volume is in the driver's account"
+	gone pod archived
 	example account AUTH "$ST_AUTH" USER swiftother:demo KEY "$ST_KEY"
 	running pod/archived
 	expect archived "$(in_pod archived cat /data/file)"
@@ -230,11 +239,11 @@ accounts() {
 # claim besides, while a pod writes. All of it comes back from Swift, and the claim as it was.
 # shellcheck disable=SC2016 # a program, not for this shell to expand
 disaster() {
-	local pod node kept pv size count lost
+	local pod node kept pv size count lost said
 	need_writer
 	in_pod writer sh -c 'echo kept >/data/file && sync'
 	kept=$(volume_of data)
-	k delete pod writer --wait >/dev/null
+	gone pod writer
 	until_true 120 "the volume is closed" closed "$kept"
 	until_true 180 "what was deleted is gone from the account of a class, which recovery does not know" no_containers swiftother:demo
 	pod=$(traveller)
@@ -244,7 +253,7 @@ disaster() {
 	in_pod "$pod" sh -c 'i=0; while echo $((i += 1)) >/data/alive && sync; do sleep 0.1; done' 2>/dev/null &
 
 	k -n "$namespace" scale deployment/csi-swiftblock-controller --replicas=0 >/dev/null
-	k -n "$namespace" wait --for=delete pod -l app.kubernetes.io/component=controller --timeout=120s >/dev/null
+	become -n "$namespace" --for=delete pod -l app.kubernetes.io/component=controller
 	pv=$(k get pvc data -o jsonpath='{.spec.volumeName}')
 	size=$(k get pv "$pv" -o jsonpath='{.spec.capacity.storage}')
 	# The sidecars that would take their finalizers away are gone, too.
@@ -252,16 +261,17 @@ disaster() {
 	for lost in "pv/$pv" pvc/data; do
 		k patch "$lost" --type=merge -p '{"metadata": {"finalizers": null}}' >/dev/null 2>&1 || true # it may be gone
 	done
-	k wait --for=delete "pv/$pv" pvc/data --timeout=30s >/dev/null
+	become --for=delete "pv/$pv" pvc/data
 	k delete -f charts/csi-swiftblock/crds >/dev/null
 	count=$(in_pod "$pod" cat /data/alive)
 	until_true 30 "the pod writes without an authority" alive_is_past "$pod" "$count"
 
 	k apply -f charts/csi-swiftblock/crds >/dev/null
-	k wait --for=condition=Established crd/swiftblockvolumes.swiftblock.dev crd/swiftblockclaims.swiftblock.dev \
-		crd/swiftblocksnapshots.swiftblock.dev crd/swiftblockpins.swiftblock.dev --timeout=30s >/dev/null
+	become --for=condition=Established crd/swiftblockvolumes.swiftblock.dev crd/swiftblockclaims.swiftblock.dev \
+		crd/swiftblocksnapshots.swiftblock.dev crd/swiftblockpins.swiftblock.dev
 	recover --dry-run
-	expect 0 "$(k get swiftblockvolumes -o name | wc -l)"
+	said=$(k get swiftblockvolumes -o name)
+	expect '' "$said"
 	recover
 	k get swiftblockvolumes
 	k -n "$namespace" scale deployment/csi-swiftblock-controller --replicas=2 >/dev/null
@@ -277,14 +287,14 @@ disaster() {
 			in_driver volume rm --authority kubernetes --cluster test "$lost" >/dev/null
 	done
 	until_true 120 "the node that was fenced stops serving" stands_still "$pod"
-	k delete pod "$pod" --wait --timeout=180s >/dev/null
+	gone pod "$pod"
 	until_true 240 "the traveller is ready" traveller_is_ready
 	expect published "$(in_pod "$(traveller)" cat /data/file)"
 	forgiven "$node"
 
 	# The first of static.yaml's manifests, for the claim of claim.yaml, which is made as it was.
 	manifest static VOLUME "$kept" imported data 64Mi "$size" | sed '/^---/,$d' | k apply -f - >/dev/null
-	k wait --for=jsonpath='{.status.phase}'=Available pv/data --timeout=30s >/dev/null # else another one could be made
+	become --for=jsonpath='{.status.phase}'=Available pv/data # else another one could be made
 	need_writer
 	expect "$kept" "$(volume_of data)"
 	expect kept "$(in_pod writer cat /data/file)"
@@ -298,7 +308,11 @@ alive_is_past() { [ "$(in_pod "$1" cat /data/alive)" -gt "$2" ]; }
 
 stands_still() { ! in_pod "$1" sh -c 'echo >/data/alive && sync' 2>/dev/null; }
 
-closed() { [ "$(k get swiftblockvolume "$1" -o jsonpath='{.record.opening.open}')" != true ]; }
+closed() {
+	local open
+	open=$(k get swiftblockvolume "$1" -o jsonpath='{.record.opening.open}') || return
+	[ "$open" != true ]
+}
 
 # ids volume|snapshot prints the ids of all that the driver has.
 ids() { in_driver "$1" ls --authority kubernetes --json | sed -nE 's/^ *"id": *"([^"]+)".*/\1/p'; }
@@ -311,26 +325,32 @@ recover() {
 # Claims and snapshots are deleted in any order: what is left of them still works, and at the
 # end nothing is left in Swift.
 deletion() {
-	local seed=${SWIFTBLOCK_SEED:-$RANDOM} object
+	local seed=${SWIFTBLOCK_SEED:-$RANDOM} object objects
 	need_writer
-	k delete volumesnapshot cut --ignore-not-found --wait >/dev/null
+	gone volumesnapshot cut --ignore-not-found
 	snapshot
 	example restore
 	example clone
 	running pod/restored pod/cloned
 	say "SWIFTBLOCK_SEED=$seed"
-	k delete deployment --all --wait >/dev/null
-	k delete pod --all --wait >/dev/null
-	for object in $(k get pvc,volumesnapshots -o name | shuf --random-source=<(yes "$seed")); do
+	gone deployment --all
+	gone pod --all
+	objects=$(k get pvc,volumesnapshots -o name | shuf --random-source=<(yes "$seed"))
+	for object in $objects; do
 		say "$object"
-		k delete "$object" --wait --timeout=120s >/dev/null
+		gone "$object"
 	done
-	for object in $(k get pv -o name); do k wait --for=delete "$object" --timeout=120s >/dev/null; done
+	objects=$(k get pv -o name)
+	for object in $objects; do become --for=delete "$object"; done
 	until_true 240 "no container is left in Swift" no_containers swiftblock:demo swiftother:demo
-	expect 0 "$(k get swiftblockvolumes,swiftblocksnapshots -o name | wc -l)"
+	objects=$(k get swiftblockvolumes,swiftblocksnapshots -o name)
+	expect '' "$objects"
 }
 
 no_containers() { # USER...
-	local user
-	for user; do [ -z "$(containers "$user")" ] || return 1; done
+	local user said
+	for user; do
+		said=$(containers "$user") || return
+		[ -z "$said" ] || { echo "$user has: $(xargs <<<"$said")" >&2 && return 1; }
+	done
 }
