@@ -32,6 +32,12 @@ patiently() {
 # seconds_since T0 prints the seconds since T0, a value of $EPOCHREALTIME.
 seconds_since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }'; }
 
+# machine prints how busy and how full the machine is, to be said where something failed on it.
+machine() {
+	echo "load $(cut -d' ' -f1-3 /proc/loadavg) on $(nproc) processors; free: $(awk '/^MemAvailable/ { printf "%d MiB", $2 / 1024 }' /proc/meminfo)" \
+		"of memory, $(df -h --output=avail . | sed 1d | xargs) on disk, $(df -h --output=avail /dev/shm | sed 1d | xargs) in /dev/shm"
+}
+
 # cache_dir prints the directory for what is dear to make and safe to lose.
 cache_dir() { echo "${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/csi-swiftblock"; }
 

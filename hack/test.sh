@@ -42,8 +42,10 @@ main() {
 	for stage in "${stages[@]}"; do prove "$stage"; done
 	printf '\n=== summary\n'
 	printf '%s\n' "${summary[@]}"
+	[ ${#failed[@]} -gt 0 ] || return 0
 	for stage in "${failed[@]}"; do why "$stage" $((14 / ${#failed[@]})); done
-	[ ${#failed[@]} = 0 ]
+	say "$(machine)"
+	return 1
 }
 
 # why STAGE LINES prints the last lines of a stage that tell of a failure, or the last ones of all

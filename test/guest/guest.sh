@@ -127,7 +127,7 @@ run() {
 		exit "$(<"$run/status")"
 	fi
 	tail -n 20 "$run/console" >&2
-	df -h --output=size,used,avail /dev/shm | sed 's/^/its memory is in \/dev\/shm: /' >&2
+	say "its memory is in /dev/shm: $(machine)"
 	if [ $SECONDS -ge "$limit" ]; then
 		say "the command did not end within $limit s: raise -t, or see what it waits for"
 	elif [ -s "$run/boot" ]; then

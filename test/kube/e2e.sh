@@ -92,6 +92,7 @@ diagnose() {
 	k get nodes
 	k get pods -A | grep -vE ' ([0-9]+)/\1 +Running | Completed ' | tail -n 4 | cut -c1-160
 	k get events -A --field-selector type=Warning --sort-by=.metadata.creationTimestamp | tail -n 4 | cut -c1-200
+	machine
 	tail -n 6 "$state/log/said" | cut -c1-200
 	say "${journey:-the cluster}: failed"
 }
