@@ -78,6 +78,7 @@ run() {
 	shift $((OPTIND - 1))
 	[ $# -gt 0 ] || die "run needs a command: guest.sh run -- COMMAND"
 	need_root "running the guest"
+	[ -z "$kernel_log" ] || rm -f "$kernel_log" # that of a run before this one
 	build
 	need_packages e2fsprogs util-linux
 
