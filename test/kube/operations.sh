@@ -43,7 +43,7 @@ metrics() {
 ask() { kube curl -sf --noproxy '*' "http://127.0.0.1:9090/api/v1/$1" "${@:2}"; }
 
 # finds EXPRESSION: Prometheus has something to answer.
-finds() { ask query --data-urlencode "query=$1" | grep -q '"value":'; }
+finds() { ask query --data-urlencode "query=$1" | grep '"value":' >/dev/null; }
 
 # What an administrator sees of a volume while Swift is away, and afterwards.
 conditions() {
@@ -278,12 +278,14 @@ disaster() {
 	controllers_are_there
 
 	# What had been deleted a moment ago came back, too, and is deleted again.
+	said=$(k get volumesnapshotcontents -o jsonpath='{.items[*].status.snapshotHandle}')
 	for lost in $(ids snapshot); do
-		k get volumesnapshotcontents -o jsonpath='{.items[*].status.snapshotHandle}' | grep -qF "$lost" ||
+		grep -qF "$lost" <<<"$said" ||
 			in_driver snapshot rm --authority kubernetes --cluster test "$lost" >/dev/null
 	done
+	said=$(k get pv -o jsonpath='{.items[*].spec.csi.volumeHandle}')
 	for lost in $(ids volume); do
-		[ "$lost" = "$kept" ] || k get pv -o jsonpath='{.items[*].spec.csi.volumeHandle}' | grep -qF "$lost" ||
+		[ "$lost" = "$kept" ] || grep -qF "$lost" <<<"$said" ||
 			in_driver volume rm --authority kubernetes --cluster test "$lost" >/dev/null
 	done
 	until_true 120 "the node that was fenced stops serving" stands_still "$pod"
@@ -306,7 +308,7 @@ disaster() {
 
 alive_is_past() { [ "$(in_pod "$1" cat /data/alive)" -gt "$2" ]; }
 
-stands_still() { ! in_pod "$1" sh -c 'echo >/data/alive && sync' 2>/dev/null; }
+stands_still() { says stands in_pod "$1" sh -c '(echo >/data/alive && sync) 2>/dev/null && echo writes || echo stands'; }
 
 closed() {
 	local open

@@ -135,7 +135,7 @@ nothing_is_lost() { # SINCE
 	until_true 900 "the writers write again" writers_write
 	kept writer-0
 	kept writer-1
-	expect "" "$(host_shell node2 'dmesg | grep -E "EXT4-fs (error|warning)|EXT4-fs .sd.*recovery|blocked for more than|Call Trace|I/O error"' || true)"
+	expect nothing "$(host_shell node2 'dmesg | grep -E "EXT4-fs (error|warning)|EXT4-fs .sd.*recovery|blocked for more than|Call Trace|I/O error"; echo nothing')"
 	expect "0 0" "$(host_shell node2 'cat /sys/fs/ext4/sd*/errors_count' | xargs)"
 	if awk -v since="$1" '$1 > since' "$state/log/node2.console" | grep -E 'blocked for more than|Call Trace|EXT4-fs error'; then
 		die "the console shows what is above"
