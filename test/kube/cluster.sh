@@ -128,7 +128,7 @@ control_plane() {
 	# These end at once where the roles are not there yet.
 	keep kube-controller-manager "$bins/kube-controller-manager" --kubeconfig "$state/controllers.kubeconfig" \
 		--root-ca-file "$state/apiserver.crt" --service-account-private-key-file "$state/accounts.key" \
-		--use-service-account-credentials --leader-elect=false --node-monitor-grace-period 40s
+		--use-service-account-credentials --leader-elect=false
 	keep kube-scheduler "$bins/kube-scheduler" --kubeconfig "$state/scheduler.kubeconfig" --leader-elect=false
 	local snapshots
 	modules test/kube/tools/csi github.com/kubernetes-csi/external-snapshotter/client/v8/... # its directory may have gone
