@@ -83,8 +83,9 @@ logs_of_controllers() {
 kept_back() { grep -qF "$taint" <<<"$(k get pods -l "job-name=$1" -o jsonpath='{.items[*].status.conditions[*].message}')"; }
 
 # helm_upgrade OPTION... is the documented command, with what the tests want besides. Helm takes
-# the last of contradicting options.
+# the last of contradicting options. Where it did not reach the cluster it has done nothing.
 helm_upgrade() {
+	local said tries=5
 	cat >"$state/values.yaml" <<-END
 		image: {pullPolicy: Never}
 		controller: {grace: 30s, look: 10s}
@@ -99,8 +100,12 @@ helm_upgrade() {
 		storageClasses:
 		  - {name: swiftblock, default: true, parameters: {journalSize: 1Gi, rpo: 5s}}
 	END
-	documented "With Helm" -e '/^helm install/,$!d' -e "s#^helm install#helm upgrade --install --timeout 15m -f $state/values.yaml#" \
-		-e 's#REGISTRY(/sig-storage)?#swiftblock.test#; s#=TAG#=test#; s#=production#=test#' -e "\$s/( *#.*)?\$/ $*/"
+	until said=$(documented "With Helm" -e '/^helm install/,$!d' -e "s#^helm install#helm upgrade --install --timeout 15m -f $state/values.yaml#" \
+		-e 's#REGISTRY(/sig-storage)?#swiftblock.test#; s#=TAG#=test#; s#=production#=test#' -e "\$s/( *#.*)?\$/ $*/" 2>&1); do
+		if [[ $said != *"cluster unreachable"* ]] || [ $((tries -= 1)) -le 0 ]; then die "helm: $said"; fi
+		sleep 5
+	done
+	[ -z "$said" ] || echo "$said" >&2
 }
 
 # The pods of the DaemonSet are replaced, as after an upgrade, while a pod writes.
