@@ -23,12 +23,12 @@ func TestRefusedCredentialsAreShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := newClient(t, cred, swift.Options{Reload: load, Patience: 500 * time.Millisecond})
+	client := newClient(t, cred, swift.Options{Reload: load, Patience: 2 * time.Second})
 	shown := func(name string) float64 { return gather.Values(t, client)["swiftblock_store_"+name] }
 	reports := make(chan error, 100)
 	await := func(what string, want float64) {
 		t.Helper()
-		for limit := time.Now().Add(10 * time.Second); shown("credentials_refused") != want; time.Sleep(5 * time.Millisecond) {
+		for limit := time.Now().Add(unhurried); shown("credentials_refused") != want; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(limit) {
 				t.Fatalf("%s: credentials_refused is %v", what, shown("credentials_refused"))
 			}

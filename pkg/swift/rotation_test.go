@@ -182,7 +182,7 @@ func next(t *testing.T, reports chan error) error {
 	select {
 	case err := <-reports:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(unhurried):
 		t.Fatal("no report")
 		return nil
 	}

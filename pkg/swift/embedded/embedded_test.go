@@ -107,7 +107,15 @@ func TestKill(t *testing.T) {
 func putUntilKilled(t *testing.T, store swift.Store, process *os.Process, round int) map[string][]byte {
 	var mu sync.Mutex
 	stored := map[string][]byte{}
-	time.AfterFunc(150*time.Millisecond, func() { process.Kill() })
+	go func() {
+		time.Sleep(150 * time.Millisecond)
+		for enough := false; !enough; time.Sleep(time.Millisecond) { // a disk may be slow
+			mu.Lock()
+			enough = len(stored) >= 5 || t.Context().Err() != nil
+			mu.Unlock()
+		}
+		process.Kill()
+	}()
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
