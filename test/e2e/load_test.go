@@ -110,10 +110,10 @@ func TestDatabase(t *testing.T) {
 		rm -f /tmp/db.stop
 		setsid bash -c 'until [ -e /tmp/db.stop ]; do
 			for ((i = 0; i < 20; i++)); do echo "BEGIN; INSERT INTO t(body) VALUES (randomblob(2000)); UPDATE t SET body = randomblob(1500) WHERE id = abs(random()) %% 500; COMMIT;"; done |
-				sqlite3 -cmd ".timeout 20000" -cmd "PRAGMA synchronous=FULL" %[1]s/db
+				sqlite3 -cmd ".timeout 120000" -cmd "PRAGMA synchronous=FULL" %[1]s/db
 		done; echo $? >/tmp/db.ended' >/tmp/db.log 2>&1 &`, v.pod())
 	count := func(v volume) int {
-		n, err := strconv.Atoi(v.run(`sqlite3 -cmd ".timeout 20000" %s/db "SELECT count(*) FROM t"`, v.pod()))
+		n, err := strconv.Atoi(v.run(`sqlite3 -cmd ".timeout 120000" %s/db "SELECT count(*) FROM t"`, v.pod()))
 		v.must(err)
 		return n
 	}

@@ -20,7 +20,7 @@ var soon = spec{parameters: map[string]string{"rpo": "3s"}}
 func (v volume) published() {
 	v.t.Helper()
 	began := v.recorded()
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for limit := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		if now := v.recorded(); now != began {
 			return
 		}
@@ -232,15 +232,15 @@ func zombie(t *testing.T, s spec, wake func(*machine)) (acknowledged int) {
 	second.run(`cat >/tmp/pod.sh <<-'END'
 		for ((i = 1; ; i++)); do
 			echo $i | dd of=$1/zombie bs=4k conv=fsync status=none || break
-			echo $i >/tmp/pod.acknowledged
+			echo $i >>/tmp/pod.acknowledged
 		done
 		date +%%s.%%N >/tmp/pod.ended
 	END
 	rm -f /tmp/pod.ended
-	echo 0 >/tmp/pod.acknowledged
+	: >/tmp/pod.acknowledged
 	setsid bash /tmp/pod.sh %s >/tmp/pod.log 2>&1 &`, v.pod())
 	count := func() int {
-		n, err := strconv.Atoi(second.run("cat /tmp/pod.acknowledged"))
+		n, err := strconv.Atoi(second.run("wc -l </tmp/pod.acknowledged"))
 		second.must(err)
 		return n
 	}
