@@ -58,7 +58,7 @@ func TestFullDisk(t *testing.T) {
 	n.fillDisk()
 	for round := range byte(5) {
 		n.write(round + 1)
-		if _, err := n.exports.Seal(t.Context(), &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: 10000}); err != nil {
+		if _, err := n.exports.Seal(t.Context(), &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: patience.Milliseconds()}); err != nil {
 			t.Fatalf("cut %d: %v", round, err)
 		}
 		n.exports.Close()

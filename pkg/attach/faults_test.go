@@ -25,7 +25,7 @@ import (
 // publish brings to Swift what was written.
 func (n *node) publish() {
 	n.t.Helper()
-	q := &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: 20000}
+	q := &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: patience.Milliseconds()}
 	cut, err := n.exports.Seal(n.t.Context(), q)
 	if err != nil {
 		n.t.Fatal(err)
@@ -122,7 +122,7 @@ var injections = []injection{
 		name: "Swift does not get on, and pods do", reason: wire.ReasonJournalNearlyFull,
 		inject: func(n nodeInCloud) {
 			n.cloud.fails(n.cloud.stall)
-			ctx, cancel := context.WithTimeout(n.t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(n.t.Context(), patience)
 			defer cancel()
 			for p := bytes.Repeat([]byte{9}, 4<<20); n.gathered()["volume_journal_fill_ratio"] <= nearlyFull; {
 				if err := n.device().WriteAt(ctx, p, 8<<20, false); err != nil {

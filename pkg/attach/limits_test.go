@@ -70,7 +70,7 @@ func TestUploadBandwidthHoldsUpNoOtherVolume(t *testing.T) {
 	if _, err := other.Published(t.Context(), gen); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 3*time.Second { // an object of the others takes four
 		t.Errorf("4 KiB of a volume without a limit took %v", took)
 	}
 }

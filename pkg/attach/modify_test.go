@@ -28,9 +28,9 @@ func (n *node) modify(changed map[string]string) error {
 // await waits until something is so.
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); !so(); time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("%s: not within 20 s", what)
+			t.Fatalf("%s: not within %v", what, patience)
 		}
 	}
 }
@@ -96,8 +96,8 @@ func TestLimits(t *testing.T) {
 	if err := n.modify(map[string]string{"iops": "none"}); err != nil {
 		t.Fatal(err)
 	}
-	if took := timed(100); took > 4*time.Second {
-		t.Errorf("100 commands took %v without a limit", took)
+	if took := timed(1000); took > 40*time.Second {
+		t.Errorf("1000 commands took %v without a limit", took)
 	}
 }
 
@@ -119,12 +119,14 @@ func TestBandwidths(t *testing.T) {
 			}
 			return time.Since(began)
 		}
+		began := time.Now() // what it takes fills up again from here on, however late the next one comes
 		move(most)
 		if name == "uploads" {
 			move(256 << 10) // for which the next one waits
 		}
-		if took := move(256 << 10); took < 200*time.Millisecond {
-			t.Errorf("%s: 256 KiB took %v at 1 MiB per second", name, took)
+		move(256 << 10)
+		if took := time.Since(began); took < 200*time.Millisecond {
+			t.Errorf("%s: 256 KiB more than may pass at a time took %v at 1 MiB per second", name, took)
 		}
 		l.set(class.Mutable{})
 		if took := move(2 * most); took > 10*time.Second {
@@ -145,9 +147,7 @@ func TestModifyBesideAClosing(t *testing.T) {
 	n.attach()
 	n.write(5)
 	n.store.set(false)
-	if err := n.detach(); err == nil {
-		t.Fatal("detached with data that is nowhere but here")
-	}
+	n.detachInVain()
 	if err := n.modify(map[string]string{"rpo": "2h"}); err != nil {
 		t.Error(err)
 	}

@@ -27,7 +27,7 @@ func TestPublicationWithAMuteController(t *testing.T) {
 	n.exports.config.Controller = mute{n.controller}
 	n.attach()
 	n.write(5)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*reportWait)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := n.exports.Seal(ctx, &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot())}); err != nil {
 		t.Error(err)
@@ -59,7 +59,7 @@ func TestReportThatIsRefused(t *testing.T) {
 		}}
 		n.attach()
 		n.write(1)
-		_, err := n.exports.Seal(t.Context(), &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: 20000})
+		_, err := n.exports.Seal(t.Context(), &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: patience.Milliseconds()})
 		if fenced == (err == nil) {
 			t.Errorf("fenced %v: seal: %v", fenced, err)
 		}

@@ -31,6 +31,7 @@ import (
 const (
 	volumeSize = 64 << 20
 	container  = "attachtest"
+	patience   = 90 * time.Second // with a busy machine and a slow disk
 )
 
 // node is one node with its surroundings: the processes come and go, the disk,
@@ -111,7 +112,7 @@ func (n *node) outlives(content byte) {
 // await waits until something comes about behind the calls.
 func (n *node) await(what string, done func() bool) {
 	n.t.Helper()
-	for limit := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(limit) {
 			n.t.Fatal(what)
 		}
@@ -168,8 +169,18 @@ func (n *node) attach() *wire.Attachment {
 	return a
 }
 
-func (n *node) detach() error {
-	ctx, cancel := context.WithTimeout(n.t.Context(), time.Second)
+func (n *node) detach() error { return n.detachWithin(patience) }
+
+// detachInVain is detach of what cannot be uploaded.
+func (n *node) detachInVain() {
+	n.t.Helper()
+	if err := n.detachWithin(time.Second); err == nil {
+		n.t.Fatal("detached with data that is nowhere but here")
+	}
+}
+
+func (n *node) detachWithin(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(n.t.Context(), limit)
 	defer cancel()
 	_, err := n.exports.Detach(ctx, &wire.DetachRequest{Volume: string(n.id)})
 	return err
@@ -178,7 +189,7 @@ func (n *node) detach() error {
 // device waits until the volume is served and returns what the initiator sees.
 func (n *node) device() target.Device {
 	n.t.Helper()
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 		if d := n.portal.device(); d != nil {
 			return d
 		}

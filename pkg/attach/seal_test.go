@@ -19,7 +19,7 @@ func TestSealTellsItsProgress(t *testing.T) {
 	n.attach()
 	n.write(7)
 	n.store.set(false)
-	q := &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: 100}
+	q := &wire.SealRequest{Volume: string(n.id), Snapshot: string(ident.NewSnapshot()), WaitMs: 2000}
 	_, err := n.exports.Seal(t.Context(), q)
 	if s := status.Convert(err); s.Code() != codes.DeadlineExceeded || !strings.Contains(s.Message(), "8192 bytes of the volume are not in Swift yet") {
 		t.Errorf("with Swift away: %v", err)
