@@ -218,7 +218,7 @@ func within(t tester, f func() error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("timed out")
 		return nil
 	}

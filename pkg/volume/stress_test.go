@@ -18,8 +18,10 @@ import (
 func TestConcurrentUse(t *testing.T) {
 	const writers, sectors = 4, 64 // each writer owns every writers-th sector of a region
 	r := newRig(t, 64*mib, func(c *Config) { c.RPO = 20 * time.Millisecond })
-	stop, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	const enough = 5 // generations
+	stop, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	began := time.Now()
 	var busy sync.WaitGroup
 	var writes, reads atomic.Int64
 	for w := range writers {
@@ -70,14 +72,18 @@ func TestConcurrentUse(t *testing.T) {
 			}
 			if err != nil {
 				t.Error(err)
+				cancel()
 				return
+			}
+			if took := time.Since(began); gen >= enough && took > 3*time.Second || took > patience {
+				cancel()
 			}
 		}
 	})
 	busy.Wait()
 	root := r.close()
 	t.Logf("%d writes, %d reads, %d generations", writes.Load(), reads.Load(), root.Ref.Gen)
-	if root.Ref.Gen < 5 {
+	if root.Ref.Gen < enough {
 		t.Error("hardly anything was published meanwhile")
 	}
 }
