@@ -33,7 +33,7 @@ const patches = "test/mutants"
 
 func main() {
 	parallel := flag.Int("parallel", max(1, runtime.NumCPU()/2), "mutants at a time")
-	limit := flag.Duration("limit", 2*time.Minute, "of one run of a test")
+	limit := flag.Duration("limit", 6*time.Minute, "of one run of a test")
 	within := flag.Duration("within", 0, "begin none after this time; 0: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
