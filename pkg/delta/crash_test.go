@@ -166,7 +166,7 @@ func (m *machine) write(zero, fua bool) {
 	}
 	m.number++
 	c := change{off: off, n: n, value: m.number}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var err error
 	if zero {

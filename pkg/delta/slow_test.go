@@ -14,6 +14,7 @@ type slowFS struct {
 	FS
 	hold   chan struct{} // reads wait until it is closed; nil: they do not
 	zeroed chan error    // each prewrite waits for its outcome here; nil: they do not
+	begun  chan struct{} // gets one of each that does
 }
 
 func (s *slowFS) Create(name string) (File, error) {
@@ -35,6 +36,7 @@ func (f slowFile) ReadAt(p []byte, off int64) (int, error) {
 
 func (f slowFile) ZeroAt(off, n int64) error {
 	if f.fs.zeroed != nil {
+		f.fs.begun <- struct{}{}
 		return <-f.fs.zeroed
 	}
 	return f.File.ZeroAt(off, n)
@@ -43,13 +45,15 @@ func (f slowFile) ZeroAt(off, n int64) error {
 // A file that is being prewritten is synced by two. The file system tells only
 // one of them that it lost pages, but both must know.
 func TestFailedPrewriteFailsTheFlush(t *testing.T) {
-	slow := &slowFS{FS: osFS{}, zeroed: make(chan error)}
+	slow := &slowFS{FS: osFS{}, zeroed: make(chan error), begun: make(chan struct{}, 9)}
 	cfg := testConfig(t)
 	cfg.FS = slow
 	cfg.SegmentSize = 4 * prewriteChunk
 	j := mustCreate(t, cfg, testIdentity(), mib)
-	slow.zeroed <- nil                // room for records in front of the next step
-	time.Sleep(10 * time.Millisecond) // the next step begins
+	slow.zeroed <- nil // room for records in front of the next step
+	for range 2 {
+		<-slow.begun // the second is that next step
+	}
 	flushed := make(chan error, 1)
 	check(t, j.Write(context.Background(), 0, pattern(1, 8192), false))
 	go func() { flushed <- j.Sync(context.Background()) }()

@@ -46,7 +46,7 @@ func TestLogIsWrittenBackSoon(t *testing.T) {
 	if rest.off != first.off+first.n {
 		t.Errorf("%d bytes at %d, then at %d", first.n, first.off, rest.off)
 	}
-	for {
+	for limit := time.Now().Add(time.Minute); ; {
 		select {
 		case next := <-spied.heard:
 			if next.off != rest.off+rest.n {
@@ -55,6 +55,9 @@ func TestLogIsWrittenBackSoon(t *testing.T) {
 			rest = next
 			continue
 		case <-time.After(time.Second):
+			if rest.off+rest.n < 4*writebackStep && time.Now().Before(limit) {
+				continue // the machine is busy
+			}
 		}
 		break
 	}
