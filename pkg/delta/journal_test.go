@@ -185,7 +185,7 @@ func TestSealedLayerIsTheCut(t *testing.T) {
 }
 
 func TestRetiredSegmentsAreUsedAgain(t *testing.T) { // B9
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second) // of holding, were it for ever
+	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second) // of holding, were it for ever
 	defer cancel()
 	cfg, id := testConfig(t), testIdentity()
 	cfg.Quota = 6 * cfg.SegmentSize

@@ -18,7 +18,7 @@ import (
 var errAway = fmt.Errorf("the test says: %w", swift.ErrUnavailable)
 
 // patience is with a busy machine and a slow disk.
-const patience = time.Minute
+const patience = 40 * time.Second
 
 // waitFor waits until cond holds.
 func waitFor(t tester, cond func() bool) {
