@@ -279,10 +279,18 @@ func TestPaths(t *testing.T) {
 }
 
 // tardy is a runner whose tools take longer than a caller waits.
-type tardy struct{ ended chan error }
+type tardy struct {
+	begun   func()
+	release chan struct{} // what has begun goes on when this is closed
+	ended   chan error
+}
 
 func (r tardy) Run(ctx context.Context, tool string, args ...string) ([]byte, error) {
-	time.Sleep(100 * time.Millisecond)
+	r.begun()
+	select {
+	case <-r.release:
+	case <-ctx.Done():
+	}
 	out, err := Exec{}.Run(ctx, tool, args...)
 	r.ended <- err
 	return out, err
@@ -295,13 +303,14 @@ func TestReadOnlyBindIsNeverHalfDone(t *testing.T) {
 		t.Skip("needs root for mounts")
 	}
 	source, target := t.TempDir(), filepath.Join(t.TempDir(), "pod")
-	tools := tardy{make(chan error, 9)}
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	tools := tardy{giveUp, make(chan struct{}), make(chan error, 9)}
 	m := Mounts{Run: NewLasting(tools)}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := m.BindDirectory(ctx, source, target, true); !errors.Is(err, context.DeadlineExceeded) {
+	if err := m.BindDirectory(ctx, source, target, true); !errors.Is(err, context.Canceled) {
 		t.Fatalf("bind: %v", err)
 	}
+	close(tools.release)
 	if err := <-tools.ended; err != nil {
 		t.Fatal(err)
 	}
