@@ -20,7 +20,7 @@ const (
 	testIQN    = "iqn.2026-11.dev.swiftblock:test"
 	testVolume = "00112233445566778899aabbccddeeff"
 	deviceSize = 8 << 20
-	waitLimit  = 10 * time.Second // of whatever a test waits for
+	waitLimit  = 40 * time.Second // of whatever a test waits for
 )
 
 // fakeDevice is RAM whose calls a test can hold, fail and watch.
