@@ -390,7 +390,7 @@ func TestInterrupted(t *testing.T) {
 		{"r/", []string{"image", "import", "--name", "v", path}},
 	} {
 		what := strings.Join(c.args, " ") + ", interrupted at " + c.kind
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		child := exec.CommandContext(ctx, program, a.args(c.args...)...)
 		child.Env = append(os.Environ(), asProgram+"=1")
 		var says bytes.Buffer

@@ -164,7 +164,7 @@ func TestImportKilled(t *testing.T) {
 	if _, err := stdin.Write(content[:4*chunks.Size+4096]); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); a.chunkObjects(store) < 4; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); a.chunkObjects(store) < 4; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the child stores nothing")
 		}

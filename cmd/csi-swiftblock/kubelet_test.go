@@ -13,7 +13,7 @@ func TestProbe(t *testing.T) {
 	a := newAdmin(t)
 	socket := "unix://" + filepath.Join(a.dir, "csi.sock")
 	a.serve("node", "--node", "n", "--csi", socket, "--export", "unix://"+filepath.Join(a.dir, "nobody.sock"))
-	wait, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	wait, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		_, err := a.try(wait, "probe", "--csi", socket)

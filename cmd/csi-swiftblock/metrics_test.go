@@ -59,7 +59,7 @@ func (a *admin) controller(more ...string) (metrics string) {
 		a.Fatal(err)
 	}
 	defer conn.Close()
-	wait, done := context.WithTimeout(a.Context(), 20*time.Second)
+	wait, done := context.WithTimeout(a.Context(), time.Minute)
 	defer done()
 	if _, err := csi.NewIdentityClient(conn).Probe(wait, &csi.ProbeRequest{}, grpc.WaitForReady(true)); err != nil {
 		a.Fatal(err)
@@ -70,7 +70,7 @@ func (a *admin) controller(more ...string) (metrics string) {
 // fetch returns what a process shows, once it does.
 func (a *admin) fetch(address, path string) string {
 	a.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		resp, err := http.Get("http://" + address + path)
 		if err != nil {
 			if time.Now().After(deadline) {

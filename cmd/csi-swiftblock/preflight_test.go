@@ -106,7 +106,7 @@ func TestPreflightOfASilentSwift(t *testing.T) {
 	t.Setenv("ST_AUTH", "http://"+silent.Addr().String()+"/auth/v1.0")
 	began := time.Now()
 	results := preflightStore(t.Context(), 300*time.Millisecond)
-	if took := time.Since(began); took > 3*time.Second || !preflight.Failed(results) {
+	if took := time.Since(began); took > 20*time.Second || !preflight.Failed(results) {
 		t.Errorf("%+v, after %v", results, took)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 
@@ -63,16 +66,22 @@ func TestTraces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ended := tracetest.NewSpanRecorder()
+	otel.GetTracerProvider().(*trace.TracerProvider).RegisterSpanProcessor(ended)
 	a.controller()
 	conn, err := (*trust.Keys)(nil).Dial("unix://"+filepath.Join(a.dir, "csi.sock"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := csi.NewIdentityClient(conn).GetPluginInfo(ctx, &csi.GetPluginInfoRequest{}); err != nil {
 		t.Fatal(err)
+	}
+	// The server's ends a moment after the client has its answer.
+	for ctx.Err() == nil && len(ended.Ended()) < len(ended.Started()) {
+		time.Sleep(time.Millisecond)
 	}
 	stop()
 	got.mu.Lock()
