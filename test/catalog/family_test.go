@@ -102,8 +102,7 @@ func (f *family) importDisk(raw string) {
 	if err := first.Wait(); err == nil {
 		t.Fatal("the import came to its end before it could be killed")
 	}
-	time.Sleep(500 * time.Millisecond) // what was on its way has arrived, or never will
-	before := f.chunkObjects(container)
+	before := f.settled(container)
 
 	var result struct {
 		Volume  ident.Volume
@@ -131,6 +130,19 @@ func (f *family) importDisk(raw string) {
 	v, err := f.GetVolume(f.ctx, result.Volume)
 	f.check(err)
 	f.things["debian"] = &thing{volume: v.ID, holds: f.content}
+}
+
+// settled lists the full chunks in a container when nothing has come for three seconds:
+// what was on its way has arrived, or never will.
+func (f *family) settled(container string) map[string]int64 {
+	f.t.Helper()
+	now := f.chunkObjects(container)
+	for since := time.Now(); time.Since(since) < 3*time.Second; time.Sleep(100 * time.Millisecond) {
+		if next := f.chunkObjects(container); len(next) != len(now) {
+			now, since = next, time.Now()
+		}
+	}
+	return now
 }
 
 func (f *family) size() int64 {
