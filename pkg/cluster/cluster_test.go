@@ -215,7 +215,7 @@ func TestStartup(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ready []string
-	for end := time.Now().Add(10 * time.Second); len(ready) == 0 && time.Now().Before(end); { // a cache answers
+	for end := time.Now().Add(time.Minute); len(ready) == 0 && time.Now().Before(end); { // a cache answers
 		if ready, err = startup.Round(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,7 @@ func overNetwork(t *testing.T, s driver.Server, register func(grpc.ServiceRegist
 			t.Error(err)
 		}
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", s.Endpoint); err == nil {
 			conn.Close()
 			return s.Endpoint

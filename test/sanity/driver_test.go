@@ -102,7 +102,7 @@ func serve(t *testing.T, socket string, register ...func(grpc.ServiceRegistrar))
 func waitForSocket(t *testing.T, socket string) {
 	t.Helper()
 	conn := dial(t, socket)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn.Connect()
 	for state := conn.GetState(); state.String() != "READY"; state = conn.GetState() {

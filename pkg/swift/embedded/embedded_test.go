@@ -239,7 +239,7 @@ func TestStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := server.Stats()["GET"]
-	for range 100 { // a request is counted when it has ended, a moment after the client saw that
+	for range 3000 { // a request is counted when it has ended, a moment after the client saw that
 		if after != before {
 			break
 		}
