@@ -146,12 +146,23 @@ nothing_is_lost() { # SINCE
 reboot_in_order() {
 	local began=$EPOCHREALTIME
 	unit_is_there
+	tools_ran_in_units
 	reboot
 	nothing_is_lost "$began"
 	unit_is_there
 }
 
 unit_is_there() { until_true 120 "the host unit is active" host_shell node2 'systemctl is-active -q csi-swiftblock-host.service'; }
+
+# tools_ran_in_units: the host's systemd knows of what was run for the volumes.
+tools_ran_in_units() {
+	local tool units
+	units=$(host_shell node2 'journalctl -q -o cat _PID=1 | grep -oE "csi-swiftblock-[a-z0-9.]+-[0-9a-f]{16}[.]service" | sort -u')
+	for tool in mkfs.ext4 mount; do
+		grep -q "^csi-swiftblock-$tool-" <<<"$units" || die "$tool ran in no unit of the host: $units"
+	done
+	say "run in units of the host: $(sed -E 's/^csi-swiftblock-(.*)-.*/\1/' <<<"$units" | sort -u | xargs)"
+}
 
 # The driver's pod has gone and does not come back: writers wait, nobody unmounts, and what
 # writer-1 has in the page cache has nowhere to go but to what the unit starts.
