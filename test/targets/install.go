@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -14,12 +15,16 @@ import (
 const policy = "/usr/sbin/policy-rc.d"
 
 // Install installs Debian's packages where a tool of theirs is missing: tools are
-// paths, or names that are on PATH.
+// patterns of paths, or names that are on PATH.
 func Install(ctx context.Context, tools, packages []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("tgtd needs root: run as root")
 	}
 	missing := slices.DeleteFunc(slices.Clone(tools), func(tool string) bool {
+		if filepath.IsAbs(tool) {
+			found, err := filepath.Glob(tool)
+			return err == nil && len(found) > 0
+		}
 		_, err := exec.LookPath(tool)
 		return err == nil
 	})

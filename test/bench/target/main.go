@@ -63,7 +63,7 @@ func run(ctx context.Context, e effort, force bool, only, dir, out string) error
 	if err != nil {
 		return err
 	}
-	err = targets.Install(ctx, []string{"qemu-img", "tgtd", "tgtadm"}, []string{"qemu-utils", "qemu-block-extra", "tgt"})
+	err = targets.Install(ctx, []string{"qemu-img", "/usr/lib/*/qemu/block-iscsi.so", "tgtd", "tgtadm"}, []string{"qemu-utils", "qemu-block-extra", "tgt"})
 	if err != nil {
 		return err
 	}
