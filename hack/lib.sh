@@ -64,15 +64,16 @@ need_packages() {
 			chmod +x $policy
 		fi
 		log=$(cache_dir)/apt.log
-		patiently get_packages "${missing[@]}" >"$log" 2>&1 ||
+		patiently get_packages "$log" "${missing[@]}" ||
 			die "apt-get could not install ${missing[*]} ($(grep '^E:' "$log" | tail -n 1)): mend the package sources, then run it again (log: $log)"
 	) || exit 1
 }
 
-# get_packages NAME...: package lists are fetched only when what is there does not do; whether
+# get_packages LOG NAME...: package lists are fetched only when what is there does not do; whether
 # all of them could be, the installation shows. apt waits for dpkg's lock, not for its own ones.
 get_packages() {
-	apt_get install -y --no-install-recommends "$@" || { apt_get update || true; apt_get install -y --no-install-recommends "$@"; }
+	local install=(install -y --no-install-recommends "${@:2}")
+	{ apt_get "${install[@]}" || { apt_get update || true; apt_get "${install[@]}"; }; } >"$1" 2>&1
 }
 
 apt_get() {

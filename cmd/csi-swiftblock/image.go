@@ -249,8 +249,7 @@ func (i importing) Begin(ctx context.Context, name string, size int64) (image.Ta
 }
 
 func (i importing) Complete(ctx context.Context, t image.Target, root snapshots.Ref) error {
-	published := root.In(t.Container)
-	_, err := i.catalog.CompleteImport(ctx, t.Volume, &published)
+	_, err := i.catalog.CompleteImport(ctx, t.Volume, new(root.In(t.Container)))
 	return err
 }
 

@@ -84,7 +84,7 @@ func conditions(s volume.Stats, ended error, p class.Mutable, vacant time.Durati
 	if s.Journal.Fill > nearlyFull {
 		add(&wire.Condition{
 			Severity: wire.Severity_SEVERITY_DEGRADED, Reason: wire.ReasonJournalNearlyFull,
-			Message: fmt.Sprintf("the journal is %.0f %% full; until something is uploaded writes are delayed, and from 95 %% on held", 100*s.Journal.Fill),
+			Message: fmt.Sprintf("the journal is %.0f %% full; until something is uploaded writes are delayed, and from %.0f %% on held", 100*s.Journal.Fill, 100*delta.HoldAt),
 		})
 	}
 	if vacant > vacantAfter {

@@ -128,8 +128,7 @@ func (c *Catalog) endLost(ctx context.Context, v authority.Volume) (authority.Vo
 	head := v.Head
 	var sealed time.Time
 	if newest != nil {
-		r := newest.Recorded()
-		head, sealed = &r, newest.State.Sealed
+		head, sealed = new(newest.Recorded()), newest.State.Sealed
 	}
 	ended, err := c.changeVolume(ctx, v.ID, func(v *authority.Volume) error {
 		if v.Opening.Epoch != epoch || !v.Opening.Open {

@@ -157,8 +157,7 @@ func (r *recovery) catchUp(ctx context.Context, v authority.Volume, seen trail) 
 		if now.Opening != v.Opening {
 			return ErrBusy
 		}
-		head := seen.root.Recorded()
-		return advance(now, &head)
+		return advance(now, new(seen.root.Recorded()))
 	})
 	return err
 }
@@ -203,8 +202,7 @@ func (r *recovery) adopt(v *authority.Volume, seen trail) {
 	last := v.Opening
 	clean := seen.epoch.IsZero()
 	if head := seen.root; head != nil {
-		start := head.Recorded()
-		v.Head, v.Size = &start, max(v.Size, head.State.Size)
+		v.Head, v.Size = new(head.Recorded()), max(v.Size, head.State.Size)
 		clean = head.State.Clean && head.Ref.Epoch == seen.epoch
 	} else if v.Head == nil && v.Origin != nil {
 		v.Head = v.Origin.Root

@@ -133,8 +133,7 @@ func (r *recovery) readSnapshot(ctx context.Context, container string, id ident.
 		Created: r.now(), State: authority.Creating,
 	}
 	if cut.Container != "" {
-		start := cut.Root.In(cut.Container)
-		s.Root = &start
+		s.Root = new(cut.Root.In(cut.Container))
 	}
 	there, err := r.there(ctx, s.Root)
 	if err != nil {

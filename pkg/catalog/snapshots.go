@@ -225,8 +225,7 @@ func (c *Catalog) cut(ctx context.Context, v authority.Volume, s ident.Snapshot,
 	if earlier, err := c.earlierCut(ctx, v, s, since); err != nil {
 		return nil, 0, err
 	} else if earlier != nil {
-		start := earlier.Recorded()
-		return &start, earlier.State.Size, nil
+		return new(earlier.Recorded()), earlier.State.Size, nil
 	}
 	if !v.Opening.Open {
 		if v.Head == nil {

@@ -151,7 +151,7 @@ type Stats struct {
 	LogBytes   int64   // bytes of the log in use
 	Quota      int64   // bytes the log may use
 	MapBytes   int64   // memory of the block map, estimated
-	Fill       float64 // of the log or its map, whichever is fuller: 0..1, 0.95 where writes are held
+	Fill       float64 // of the log or its map, whichever is fuller: 0..1, HoldAt where writes are held
 	Sequence   uint64  // of the last acknowledged record
 	Durable    uint64  // sequence up to which the log is known to be durable
 	Records    uint64  // written by this opening

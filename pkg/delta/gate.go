@@ -30,8 +30,10 @@ type gate struct {
 const (
 	pressureAt = 0.50
 	delayAt    = 0.75
-	holdAt     = 0.95
 )
+
+// HoldAt is the fill of a journal from which on it holds writes, of 0 to 1.
+const HoldAt = 0.95
 
 type admission struct {
 	need    int64
@@ -97,23 +99,23 @@ func (g *gate) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// delay grows from nothing at delayAt to maxDelay at holdAt.
+// delay grows from nothing at delayAt to maxDelay at HoldAt.
 func (g *gate) delay() time.Duration {
-	over := min((g.fill()-delayAt)/(holdAt-delayAt), 1)
+	over := min((g.fill()-delayAt)/(HoldAt-delayAt), 1)
 	if over <= 0 {
 		return 0
 	}
 	return time.Duration(over * float64(g.maxDelay))
 }
 
-// fill is holdAt where writes are held, in a small journal too, of which a larger
+// fill is HoldAt where writes are held, in a small journal too, of which a larger
 // part is kept; it is full before that part is.
 func (g *gate) fill() float64 {
-	return min(1, max(holdAt*(float64(g.used)/float64(g.limit)), float64(g.mapUsed)/float64(g.mapBudget)))
+	return min(1, max(HoldAt*(float64(g.used)/float64(g.limit)), float64(g.mapUsed)/float64(g.mapBudget)))
 }
 
 func (g *gate) fits(need int64) bool {
-	return g.used+g.reserved+need <= g.limit && float64(g.mapUsed) < holdAt*float64(g.mapBudget)
+	return g.used+g.reserved+need <= g.limit && float64(g.mapUsed) < HoldAt*float64(g.mapBudget)
 }
 
 func (g *gate) grant() {

@@ -148,7 +148,7 @@ func TestIdleFlushIsMarked(t *testing.T) {
 // where writes are held, and never more than full.
 func TestFill(t *testing.T) {
 	g := gate{limit: 384, quota: 512, mapBudget: 100}
-	for used, want := range map[int64]float64{0: 0, 384: holdAt, 512: 1} {
+	for used, want := range map[int64]float64{0: 0, 384: HoldAt, 512: 1} {
 		g.used = used
 		if have := g.fill(); have != want {
 			t.Errorf("%d of %d in use: %v, want %v", used, g.quota, have, want)
